@@ -1,0 +1,49 @@
+# make train   set up, then run or resume Absolute Zero self-play on the embedded tiny model
+# make test    set up, then the tests; make lint, make types: the checks of style and of types
+#
+# SANDBOX_LEVEL=1 accepts a weaker sandbox where the host lacks what the full one needs.
+# PYTHON=python3.12 names the interpreter that .venv is made from.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+RUN_DIR := runs/tiny
+TRAIN_FLAGS := $(if $(SANDBOX_LEVEL),--gin_bindings 'RunConfig.sandbox_level = $(SANDBOX_LEVEL)')
+
+.PHONY: train test lint types
+.DELETE_ON_ERROR:
+
+train: $(VENV)/installed
+	@$(VENV)/bin/azr train --gin_file runs/tiny.gin --run_dir $(RUN_DIR) $(TRAIN_FLAGS)
+
+test: $(VENV)/installed-test
+	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m 'not soak'
+
+lint: $(VENV)/installed-test
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/installed-test
+	@$(VENV)/bin/mypy
+
+# A stamp is touched last: an interrupted set-up starts over, a finished one is not repeated.
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	@echo "Installing azr-jax into $(VENV) ..."
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/installed-test: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	@echo "Installing azr-jax and its test tools into $(VENV) ..."
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@ $(VENV)/installed
+
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "azr: $(PYTHON) is missing or older than 3.11;" \
+	         "name a newer one, as in: make $(or $(MAKECMDGOALS),train) PYTHON=python3.12" >&2; \
+	    exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "azr: $(PYTHON) has no venv module;" \
+	         "on Debian and Ubuntu: apt install python3-venv" >&2; \
+	    exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV)

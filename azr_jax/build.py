@@ -1,0 +1,162 @@
+"""From parsed gin to a `Run` whose parts all stand: every refusal comes before any long work."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import jax
+from rich.console import Console
+
+from azr_jax import config as gin_config
+from azr_jax.errors import UserError
+from azr_jax.evals.heldout import EvalConfig
+from azr_jax.learn.checkpoint import Checkpoints, describe
+from azr_jax.learn.update import LossConfig, OptimizerConfig, make_optimizer, make_update
+from azr_jax.model.sampler import Sampler, SamplerConfig
+from azr_jax.model.sharding import make_mesh
+from azr_jax.policy import load_policy
+from azr_jax.report.progress import Progress
+from azr_jax.run import Run, RunConfig
+from azr_jax.selfplay.play import PlayConfig, SelfPlay
+from azr_jax.selfplay.rewards import RewardConfig
+from azr_jax.selfplay.split import is_held_out
+from sandbox import Limits, Sandbox, SandboxUnavailable
+
+MAY_CHANGE = ("RUN_DIR", "TOTAL_STEPS", "run_dir", "total_steps")
+"""A resumed run may be moved, and may be told to go on for longer."""
+
+
+@contextlib.contextmanager
+def open_run() -> Iterator[Run]:
+    """Everything that the parsed gin describes.
+
+    Raises:
+      UserError: a value that cannot be, a missing checkpoint, a run directory of another
+        configuration, a sandbox that this host cannot give.
+    """
+    config: RunConfig = gin_config.build("RunConfig")
+    play: PlayConfig = gin_config.build("PlayConfig")
+    rewards: RewardConfig = gin_config.build("RewardConfig")
+    sampling: SamplerConfig = gin_config.build("SamplerConfig")
+    evaluation: EvalConfig = gin_config.build("EvalConfig")
+    optimization: OptimizerConfig = gin_config.build("OptimizerConfig")
+    loss: LossConfig = gin_config.build("LossConfig")
+    limits: Limits = gin_config.build("Limits")
+    mesh_config = gin_config.build("MeshConfig")
+    text = gin_config.operative_text()
+    directory = Path(config.run_dir)
+    _require_same_config(directory, text)
+    _require_lengths(config, play, sampling)
+    mesh = make_mesh(mesh_config)
+    policy = load_policy(config.init_checkpoint, mesh)
+    tokenizer = policy.tokenizer
+    optimizer = make_optimizer(optimization, config.total_steps)
+    sampler = Sampler(policy.model, sampling, mesh, tokenizer, config.seed)
+    updater = make_update(
+        policy.model,
+        optimizer,
+        loss,
+        mesh,
+        temperature=config.temperature,
+        valid_ids=tokenizer.vocab_size,
+        micro_rows=config.micro_rows,
+    )
+    console = Console()
+    with contextlib.ExitStack() as stack:
+        box = stack.enter_context(_sandbox(limits, config.sandbox_level))
+        reserved = is_held_out if evaluation.reserve else None
+        game = SelfPlay(
+            play, rewards, box, lambda text: len(tokenizer.encode(text)), config.seed, reserved
+        )
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "config.gin").write_text(text, encoding="utf-8")
+        run = Run(
+            config=config,
+            eval=evaluation,
+            policy=policy,
+            game=game,
+            sampler=sampler,
+            optimizer=optimizer,
+            updater=updater,
+            checkpoints=stack.enter_context(Checkpoints(directory / "checkpoints", config.keep)),
+            meta=describe(policy.model.config, gin_config=text, sandbox_level=str(box.level)),
+            progress=stack.enter_context(
+                Progress(f"azr {directory}", config.total_steps, console=console)
+            ),
+            console=console,
+        )
+        stack.enter_context(_save_on_signal(run))
+        yield run
+
+
+def _sandbox(limits: Limits, level: int) -> Sandbox:
+    try:
+        return Sandbox(limits=limits, level=level)
+    except SandboxUnavailable as error:
+        raise UserError(str(error)) from error
+
+
+def _require_same_config(directory: Path, text: str) -> None:
+    """A run directory goes on with the configuration that it was made with, or not at all."""
+    path = directory / "config.gin"
+    if not path.is_file():
+        if directory.is_dir() and any(directory.iterdir()):
+            raise UserError(f"{directory} is not empty and is no run directory; name another")
+        return
+    old, new = (_bindings(t) for t in (path.read_text(encoding="utf-8"), text))
+    changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
+    if changed:
+        name = changed[0]
+        raise UserError(
+            f"{directory} is a run with another configuration: {name} was {old.get(name)}, is now "
+            f"{new.get(name)}{f' ({len(changed)} differ)' if len(changed) > 1 else ''}; "
+            "name another --run_dir, or give the old values"
+        )
+
+
+def _bindings(text: str) -> dict[str, str]:
+    """name -> value of gin's operative text, of what must not change."""
+    joined = re.sub(r"\\\n\s*|(?<=[\[({,])\n\s*", "", text)
+    pairs = re.findall(r"^([\w./]+) = (.*)$", joined, flags=re.MULTILINE)
+    return {name: value for name, value in pairs if name.rpartition(".")[2] not in MAY_CHANGE}
+
+
+def _require_lengths(config: RunConfig, play: PlayConfig, sampling: SamplerConfig) -> None:
+    """Prompts, completions and packed rows must fit each other."""
+    if play.max_prompt_tokens > sampling.max_prompt_tokens:
+        raise UserError(
+            f"PlayConfig.max_prompt_tokens ({play.max_prompt_tokens}) exceeds "
+            f"SamplerConfig.max_prompt_tokens ({sampling.max_prompt_tokens})"
+        )
+    longest = play.max_prompt_tokens + sampling.max_new_tokens
+    if longest > max(config.row_tokens):
+        raise UserError(
+            f"the longest prompt and completion ({longest} tokens) do not fit a row of "
+            f"RunConfig.row_tokens {config.row_tokens}"
+        )
+
+
+@contextlib.contextmanager
+def _save_on_signal(run: Run) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) lets the step end and saves; a second one ends at once."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if run.interrupted.is_set():
+            raise KeyboardInterrupt
+        run.interrupted.set()
+        run.progress.note("stopping after this step; once more to stop now, losing the step")
+
+    if jax.process_count() > 1:
+        yield
+        return
+    old = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

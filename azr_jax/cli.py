@@ -1,0 +1,150 @@
+"""The commands: read the flags and the gin files, then call one function.
+
+Exit code 0: done. 2: bad input, one line on standard error. 1: anything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from azr_jax import __version__, config
+from azr_jax.errors import UserError
+
+DEFAULT_RUN = "runs/tiny.gin"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        args.command(args)
+    except UserError as error:
+        print(f"azr: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as error:
+        print(f"azr: {_one_line(error) or 'interrupted'}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"azr: the disk is full: {_one_line(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+# --- the commands, in the order of a first visit ------------------------------------------------
+
+
+def _train(args: argparse.Namespace) -> None:
+    bindings = list(args.gin_bindings)
+    if args.run_dir is not None:
+        bindings.append(f"RUN_DIR = {args.run_dir!r}")
+    if args.steps is not None:
+        bindings.append(f"TOTAL_STEPS = {args.steps}")
+    files = args.gin_file or [_config_of(args.run_dir) or DEFAULT_RUN]
+    config.parse(files, bindings)
+    from azr_jax.train import train_command
+
+    train_command()
+
+
+def _config_of(run_dir: str | None) -> str | None:
+    """The configuration of the run in `run_dir`, if there is one to go on with."""
+    path = Path(run_dir or "") / "config.gin"
+    return str(path) if run_dir and path.is_file() else None
+
+
+def _verify(args: argparse.Namespace) -> None:
+    from sandbox import Sandbox, SandboxUnavailable
+    from sandbox.verify import TaskError, verify_file
+
+    if not args.tasks.is_file():
+        raise UserError(f"{args.tasks}: no such file")
+    try:
+        with Sandbox(level=args.sandbox_level) as box:
+            rows = verify_file(args.tasks, box)
+    except (TaskError, SandboxUnavailable) as error:
+        raise UserError(str(error)) from error
+    _write_lines(rows, args.out)
+
+
+def _report(args: argparse.Namespace) -> None:
+    from azr_jax.report.html import write_report
+
+    print(write_report(args.run_dir, args.out))
+
+
+def _write_lines(rows: Iterable[Mapping[str, object]], out: Path | None) -> None:
+    """JSON lines, to a file or to standard output."""
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    if out is None:
+        sys.stdout.write(text)
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        raise UserError(f"cannot write {out}: {error.strerror}") from error
+
+
+# --- flags ---------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (try {self.prog} --help)\n")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="azr", description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"azr-jax {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(
+        name: str, function: Callable[[argparse.Namespace], None], text: str, gin: bool = False
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        added.set_defaults(command=function)
+        if gin:
+            added.add_argument(
+                "--gin_file", action="append", default=[], metavar="FILE", help="repeatable"
+            )
+            added.add_argument(
+                "--gin_bindings",
+                action="append",
+                default=[],
+                metavar="'NAME = VALUE'",
+                help="read after the files; repeatable",
+            )
+        return added
+
+    train = command("train", _train, "start a self-play run, or resume the one in DIR", gin=True)
+    train.add_argument("--run_dir", metavar="DIR")
+    train.add_argument("--steps", type=_positive, metavar="TOTAL", help="of the whole run")
+
+    verify = command("verify", _verify, "check the answers of a tasks file; no model is needed")
+    verify.add_argument("tasks", type=Path, metavar="TASKS.jsonl")
+    verify.add_argument("--out", type=Path, metavar="FILE", help="default: standard output")
+    verify.add_argument("--sandbox_level", type=int, choices=(1, 2, 3), default=2)
+
+    report = command("report", _report, "write the HTML report of a run")
+    report.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    report.add_argument("--out", type=Path, metavar="FILE", help="default: RUN_DIR/report.html")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return int(text)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,1 @@
+"""Measuring a model on tasks that it was not trained on."""

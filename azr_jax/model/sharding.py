@@ -1,0 +1,123 @@
+"""Mesh, logical-axis rules and named constraints: the only file with PartitionSpecs.
+
+Arrays carry logical axis letters (see `azr_jax.model`); `ShardingRules` says which mesh axes hold
+each. A mesh axis that does not divide a dimension is dropped for it: few KV heads are replicated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gin
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+MESH_AXES = ("data", "fsdp", "tensor")
+
+
+@gin.configurable
+@dataclass(frozen=True)
+class MeshConfig:
+    """Devices along each mesh axis; one of them may be -1: all that remain."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+@dataclass(frozen=True)
+class ShardingRules:
+    """Mesh axes that hold each logical axis; parameters and activations differ only in `d`."""
+
+    batch: tuple[str, ...] = ("data", "fsdp")
+    weight_model: tuple[str, ...] = ("fsdp",)
+    heads: tuple[str, ...] = ("tensor",)
+    kv_heads: tuple[str, ...] = ("tensor",)
+    feed_forward: tuple[str, ...] = ("tensor",)
+    vocabulary: tuple[str, ...] = ("tensor",)
+
+    def mesh_axes(self, letter: str) -> tuple[str, ...]:
+        """`D` is the model axis of a weight, `d` that of an activation."""
+        table = {
+            "b": self.batch,
+            "D": self.weight_model,
+            "h": self.heads,
+            "k": self.kv_heads,
+            "f": self.feed_forward,
+            "v": self.vocabulary,
+        }
+        return table.get(letter, ())
+
+
+RULES = ShardingRules()
+SAMPLER_RULES = ShardingRules(weight_model=())
+"""Weights that every token reads are gathered once a phase, not once a token."""
+
+
+def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
+    """A (data, fsdp, tensor) mesh over `devices` (default: all).
+
+    Raises:
+      ValueError: when the sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = [config.data, config.fsdp, config.tensor]
+    if sizes.count(-1) > 1 or any(s == 0 or s < -1 for s in sizes):
+        raise ValueError(f"MeshConfig: axis sizes must be positive, one may be -1: {sizes}")
+    fixed = int(np.prod([s for s in sizes if s != -1]))
+    if -1 in sizes and len(devices) % fixed == 0:
+        sizes[sizes.index(-1)] = len(devices) // fixed
+    if int(np.prod(sizes)) != len(devices):
+        named = ", ".join(f"{a}={s}" for a, s in zip(MESH_AXES, sizes, strict=True))
+        raise ValueError(f"MeshConfig: {named} does not fill {len(devices)} devices")
+    return jax.make_mesh(
+        tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=list(devices)
+    )
+
+
+def partition(shape: Sequence[int], axes: str, mesh: Any, rules: ShardingRules = RULES) -> P:
+    """PartitionSpec of an array of `shape` whose dimensions are the letters of `axes`.
+
+    `mesh` is a concrete or an abstract mesh.
+    """
+    sizes = dict(zip(mesh.axis_names, mesh.axis_sizes, strict=True))
+    entries: list[tuple[str, ...] | None] = []
+    used: set[str] = set()
+    for size, letter in zip(shape, axes, strict=True):
+        names: list[str] = []
+        parts = 1
+        for name in rules.mesh_axes(letter):
+            if name in sizes and name not in used and size % (parts * sizes[name]) == 0:
+                names.append(name)
+                parts *= sizes[name]
+        used.update(names)
+        entries.append(tuple(names) or None)
+    return P(*entries)
+
+
+def named_sharding(
+    shape: Sequence[int], axes: str, mesh: Mesh, rules: ShardingRules = RULES
+) -> NamedSharding:
+    return NamedSharding(mesh, partition(shape, axes, mesh, rules))
+
+
+def batch_groups(mesh: Mesh, rules: ShardingRules = RULES) -> int:
+    """Parts into which the mesh cuts the batch axis."""
+    return math.prod(mesh.shape[name] for name in rules.batch)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, P())
+
+
+def constrain(x: jax.Array, axes: str) -> jax.Array:
+    """Pin `x` to its place on the current mesh (`jax.set_mesh`); no-op without one."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return x
+    return jax.lax.with_sharding_constraint(x, partition(x.shape, axes, mesh))

@@ -1,0 +1,161 @@
+"""What a step tells the log: one flat row of numbers."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from azr_jax.model.sampler import Completion
+from azr_jax.selfplay.play import Answer, PlayConfig, Proposal, Request, Scored
+from azr_jax.selfplay.triplet import GROUPS, ROLES
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A request, what the model wrote, and what the sandbox said of it."""
+
+    request: Request
+    completion: Completion
+    verdict: Proposal | Answer
+
+    @property
+    def proposal(self) -> Proposal:
+        assert isinstance(self.verdict, Proposal)
+        return self.verdict
+
+    @property
+    def answer(self) -> Answer:
+        assert isinstance(self.verdict, Answer)
+        return self.verdict
+
+
+class Clock:
+    """Seconds of wall time by phase of a step; tells `announce` of every phase that starts."""
+
+    def __init__(self, announce: Callable[[str], None]) -> None:
+        self._announce = announce
+        self._name: str | None = None
+        self._since = time.monotonic()
+        self.seconds: dict[str, float] = {}
+
+    def start(self, name: str) -> None:
+        self.stop()
+        self._announce(name)
+        self._name, self._since = name, time.monotonic()
+
+    def stop(self) -> None:
+        if self._name is not None:
+            spent = time.monotonic() - self._since
+            self.seconds[self._name] = self.seconds.get(self._name, 0.0) + spent
+        self._name = None
+
+
+def step_row(
+    step: int,
+    config: PlayConfig,
+    proposals: Sequence[Proposal],
+    rates: Sequence[float | None],
+    scored: Sequence[Scored],
+    rollouts: Sequence[Rollout],
+) -> dict[str, Any]:
+    """Rewards, solve rates, validity, novelty and lengths of one step.
+
+    A share of nothing (no valid proposal of a type, say) is left out, never a division by zero.
+    """
+    row: dict[str, Any] = {"step": step}
+    put = _Means(row)
+    put("valid_proposals", (p.valid for p in proposals if p.status not in ("HELD_OUT", "INFRA")))
+    put("novel_proposals", (p.novel for p in proposals if p.valid))
+    put("duplicate_programs", (p.copies > 0 for p in proposals if p.valid))
+    put("program_lines", (p.task.program.count("\n") for p in proposals if p.task is not None))
+    for name in config.task_types:
+        mine = [(p, r) for p, r in zip(proposals, rates, strict=True) if _type(p) == name]
+        judged = [p for p, _ in mine if p.status not in ("HELD_OUT", "INFRA")]
+        put(f"valid/{name}", (p.valid for p in judged))
+        known = [r for _, r in mine if r is not None]
+        put(f"solve_rate/{name}", known)
+        put(f"learnable/{name}", (0.0 < r < 1.0 for r in known))
+        for role in ROLES:
+            group = [s for s in scored if _of(s.request, role, name)]
+            put(f"reward/{role}/{name}", (s.reward for s in group if s.reward is not None))
+            put(f"well_formed/{role}/{name}", (s.well_formed for s in group))
+            runs = [r for r in rollouts if _of(r.request, role, name)]
+            put(f"length/{role}/{name}", (len(r.completion.tokens) for r in runs))
+        answers = [s for s in scored if _of(s.request, "solve", name) and s.correct is not None]
+        put(f"accuracy/{name}", (bool(s.correct) for s in answers))
+        solves = [r for r in rollouts if _of(r.request, "solve", name)]
+        put(f"thinks/{name}", (_thinks(r.completion.text) for r in solves))
+    row["masked"] = sum(s.reward is None for s in scored)
+    row["cut_by_length"] = sum(r.completion.stop == "length" for r in rollouts)
+    statuses = Counter(p.status for p in proposals)
+    row |= {f"status/{name}": count for name, count in sorted(statuses.items())}
+    return row
+
+
+def update_row(metrics: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The optimiser's metrics; those that come per group get the group's name."""
+    row: dict[str, Any] = {}
+    for name, value in metrics.items():
+        if value.ndim == 0:
+            row[name] = float(value)
+            continue
+        for (role, task_type), number in zip(GROUPS, value, strict=True):
+            if np.isfinite(number):
+                row[f"{name}/{role}/{task_type}"] = float(number)
+    return row
+
+
+def sample_rows(
+    step: int, proposals: Sequence[Proposal], scored: Sequence[Scored], most: int = 4
+) -> list[dict[str, Any]]:
+    """A few completions of every group, with what became of them."""
+    reasons = {p.request: p.reason for p in proposals if p.reason}
+    taken: Counter[int] = Counter()
+    rows = []
+    for s in scored:
+        if taken[s.request.group] == most:
+            continue
+        taken[s.request.group] += 1
+        rows.append(
+            {
+                "step": step,
+                "role": s.request.role,
+                "task_type": s.request.task_type,
+                "prompt": s.request.prompt,
+                "completion": s.text,
+                "reward": s.reward,
+                "correct": s.correct,
+                "status": s.status,
+                "reason": reasons.get(s.request, ""),
+            }
+        )
+    return rows
+
+
+def _thinks(text: str) -> bool:
+    return bool(text.partition("</think>")[0].strip())
+
+
+def _type(proposal: Proposal) -> str:
+    return proposal.request.task_type
+
+
+def _of(request: Request, role: str, task_type: str) -> bool:
+    return request.role == role and request.task_type == task_type
+
+
+class _Means:
+    """Writes the mean of some numbers into a row, unless there are none."""
+
+    def __init__(self, row: dict[str, Any]) -> None:
+        self._row = row
+
+    def __call__(self, name: str, values: Iterable[float]) -> None:
+        found = [float(v) for v in values]
+        if found:
+            self._row[name] = sum(found) / len(found)

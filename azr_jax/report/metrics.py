@@ -1,0 +1,98 @@
+"""Rows on disk: numbered JSONL segments, sealed at each checkpoint.
+
+An object store has no append, so a sealed segment is never written again. The only exception is
+resume: what lies past the restored step is dropped, so that no step is told twice.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+Row = dict[str, Any]
+
+
+class SegmentWriter:
+    """Appends rows to `folder/00000.jsonl`, `00001.jsonl`, …; each row carries its `step`."""
+
+    def __init__(self, folder: Path, next_step: int = 0) -> None:
+        """Keeps the rows of earlier runs up to `next_step`, the first step that will be written."""
+        self._folder = folder
+        self._file: TextIO | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        _drop_from(folder, next_step)
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Writes one row, on disk before it returns. Floats that are not finite become null."""
+        if "step" not in row:
+            raise ValueError("a row needs its step")
+        text = json.dumps(_plain(row), ensure_ascii=False, allow_nan=False)
+        if self._file is None:
+            # Closed by `seal`: the file outlives this call.
+            path = self._folder / f"{_next_number(self._folder):05d}.jsonl"
+            self._file = open(path, "x", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+        self._file.write(text + "\n")
+        self._file.flush()
+
+    def seal(self) -> None:
+        """Closes the segment; the next row opens another. Call it with every checkpoint."""
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._file = None
+
+
+def read_rows(folder: Path) -> Iterator[Row]:
+    """Every row of a folder of segments, in order; a line torn by a kill is left out."""
+    for path in _segments(folder):
+        yield from _read_segment(path)
+
+
+def _segments(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*.jsonl") if p.stem.isdigit())
+
+
+def _next_number(folder: Path) -> int:
+    segments = _segments(folder)
+    return int(segments[-1].stem) + 1 if segments else 0
+
+
+def _read_segment(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+
+def _drop_from(folder: Path, step: int) -> None:
+    """Removes rows of `step` and later; a segment is rewritten only where that changes it."""
+    for path in _segments(folder):
+        rows = list(_read_segment(path))
+        kept = [row for row in rows if row["step"] < step]
+        if not kept:
+            path.unlink()
+        elif len(kept) < len(rows) or not path.read_bytes().endswith(b"\n"):
+            fresh = path.with_suffix(".tmp")
+            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
+            fresh.write_text(text, encoding="utf-8", errors="backslashreplace")
+            fresh.replace(path)
+
+
+def _plain(value: Any) -> Any:
+    """JSON values only: array scalars become numbers, tuples lists, NaN and infinities null."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, bool | int | str) or value is None:
+        return value
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value

@@ -1,0 +1,126 @@
+"""Where the first tasks come from: files of model-written seeds, or the model itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from azr_jax.errors import UserError
+from azr_jax.selfplay import drafts
+from azr_jax.selfplay.buffer import SEED_STEP
+from azr_jax.selfplay.drafts import Draft, DraftRules, Rejected
+from azr_jax.selfplay.play import SelfPlay
+from azr_jax.selfplay.state import Proposal, Request, SelfPlayState
+from azr_jax.selfplay.tasks import TASKS
+from azr_jax.selfplay.triplet import InductionTask, Task, TaskType, Triplet
+from sandbox import Sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedSeeds:
+    """Seeds that ran, with the outputs of that run, and why the others were left out.
+
+    rejected: (index of the draft, status, reason).
+    """
+
+    triplets: tuple[Triplet, ...]
+    induction_tasks: tuple[InductionTask, ...]
+    rejected: tuple[tuple[int, str, str], ...]
+
+    def summary(self) -> str:
+        counts: dict[str, int] = {}
+        for _, status, _ in self.rejected:
+            counts[status] = counts.get(status, 0) + 1
+        why = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
+        return (
+            f"{len(self.triplets)} triplets and {len(self.induction_tasks)} induction tasks, "
+            f"{len(self.rejected)} rejected{f' ({why})' if why else ''}"
+        )
+
+
+def load_seeds(path: Path) -> list[Draft]:
+    """The rows of a seed file in the original's format. Raises UserError naming a bad line."""
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(drafts.draft_from_row(json.loads(line)))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}:{number}: not a seed: {error!r}") from error
+    return rows
+
+
+def verify_seeds(
+    seeds: Sequence[Draft], box: Sandbox, rules: DraftRules | None = None
+) -> VerifiedSeeds:
+    """Run every seed as a proposal is run. Outputs in the file count for nothing."""
+    rules = rules or DraftRules()
+    tasks: list[Task] = []
+    rejected: list[tuple[int, str, str]] = []
+    vetted: list[tuple[int, Draft]] = []
+    for index, draft in enumerate(seeds):
+        try:
+            vetted.append((index, drafts.vet(draft, rules)))
+        except Rejected as why:
+            rejected.append((index, why.status, why.reason))
+    outcomes = box.run([drafts.job(draft) for _, draft in vetted])
+    for (index, draft), outcome in zip(vetted, outcomes, strict=True):
+        task_type: TaskType = "deduction" if draft.message is None else "induction"
+        try:
+            tasks.append(TASKS[task_type].make_task(draft, outcome))
+        except Rejected as why:
+            rejected.append((index, why.status, why.reason))
+    return VerifiedSeeds(
+        tuple(task for task in tasks if isinstance(task, Triplet)),
+        tuple(task for task in tasks if isinstance(task, InductionTask)),
+        tuple(sorted(rejected)),
+    )
+
+
+def self_seed(
+    play: SelfPlay,
+    state: SelfPlayState,
+    propose: Callable[[Sequence[Request]], Sequence[Proposal]],
+    max_rounds: int = 100,
+    patience: int = 5,
+) -> tuple[SelfPlayState, list[str]]:
+    """Fill the buffers from the zero triplet: what is found serves the next round as reference.
+
+    First deduction and abduction, whose programs induction is then proposed on. No update of the
+    model in between.
+
+    Args:
+        propose: samples one completion per request and filters it.
+        max_rounds: per stage. patience: barren rounds in a row that end a stage.
+
+    Returns:
+        The state, and a warning for each stage that fell short of `seed_target`.
+    """
+    warnings = []
+    stages: tuple[tuple[TaskType, ...], ...] = (("deduction", "abduction"), ("induction",))
+    for stage in stages:
+        types = tuple(t for t in stage if t in play.config.task_types) or stage[:1]
+        if stage == ("induction",) and "induction" not in play.config.task_types:
+            continue
+        barren = rounds = 0
+        size = _smallest(state, stage)
+        while size < play.config.seed_target and rounds < max_rounds and barren < patience:
+            proposals = propose(play.seed_requests(state, types, rounds))
+            state = play.remember(state, proposals, SEED_STEP)
+            before, size = size, _smallest(state, stage)
+            barren = 0 if size > before else barren + 1
+            rounds += 1
+        if size < play.config.seed_target:
+            warnings.append(
+                f"seeding {' and '.join(stage)} stopped at {size} of {play.config.seed_target} "
+                f"tasks after {rounds} rounds, the last {barren} without a new valid task; "
+                "self-play starts from these"
+            )
+    return state, warnings
+
+
+def _smallest(state: SelfPlayState, task_types: Sequence[TaskType]) -> int:
+    return min(len(state.buffers[t]) for t in task_types)

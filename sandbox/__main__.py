@@ -1,0 +1,126 @@
+"""``python -m sandbox run JOBS.jsonl [--out FILE] | probe | bench``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+from sandbox import bench, probe
+from sandbox.box import Sandbox
+from sandbox.jobs import Job, Limits, Outcome, SandboxUnavailable
+
+
+class InputError(ValueError):
+    """The user's file or arguments are wrong: exit code 2."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0: done; 2: bad input, one line on standard error; 1: anything else."""
+    parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run the jobs of a JSONL file")
+    run.add_argument("jobs", type=Path, metavar="JOBS.jsonl")
+    run.add_argument("--out", type=Path)
+    run.add_argument("--cpu_s", type=float, default=Limits().cpu_s)
+    run.add_argument("--memory_mb", type=int, default=Limits().memory_mb)
+    for command in (run, commands.add_parser("probe", help="what this machine can wall off")):
+        command.add_argument("--level", type=int, choices=(1, 2, 3), default=2)
+    commands.add_parser("bench", help="programs per second and CPU per program, here and now")
+    args = parser.parse_args(argv)
+    try:
+        if args.command == "run":
+            _run(args)
+        elif args.command == "probe":
+            _probe(args.level)
+        else:
+            bench.main()
+    except (InputError, SandboxUnavailable) as error:
+        print(f"sandbox: {error}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
+    except KeyboardInterrupt:
+        return 1
+    return 0
+
+
+def _run(args: argparse.Namespace) -> None:
+    ids, jobs = read_jobs(args.jobs)
+    try:
+        limits = Limits(cpu_s=args.cpu_s, wall_s=10 * args.cpu_s, memory_mb=args.memory_mb)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    out: TextIO = sys.stdout
+    try:
+        if args.out is not None:
+            out = args.out.open("w", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{args.out}: {error.strerror}") from error
+    try:
+        with Sandbox(limits=limits, level=args.level) as box:
+            futures = [box.submit(job) for job in jobs]
+            for id, future in zip(ids, futures, strict=True):
+                out.write(json.dumps(_line(id, future.result())) + "\n")
+    finally:
+        if out is not sys.stdout:
+            out.close()
+
+
+def read_jobs(path: Path) -> tuple[list[Any], list[Job]]:
+    """The ids as written and the jobs; raises InputError naming the first bad line."""
+    ids, jobs = [], []
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                try:
+                    fields = json.loads(line)
+                    jobs.append(_job(fields))
+                except (ValueError, RecursionError) as error:
+                    raise InputError(f"{path}, line {number}: {error}") from error
+                ids.append(fields.get("id"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8") from error
+    return ids, jobs
+
+
+def _job(fields: Any) -> Job:
+    if not isinstance(fields, dict):
+        raise ValueError("not a JSON object")
+    code, inputs = fields.get("code"), fields.get("inputs")
+    entry, deterministic = fields.get("entry"), fields.get("deterministic")
+    if not isinstance(code, str):
+        raise ValueError('"code" has to be a string')
+    if not isinstance(inputs, list) or not all(isinstance(text, str) for text in inputs):
+        raise ValueError('"inputs" has to be a list of strings')
+    if not isinstance(entry, (str, type(None))):
+        raise ValueError('"entry" has to be a string')
+    if not isinstance(deterministic, (bool, type(None))):
+        raise ValueError('"deterministic" has to be true or false')
+    return Job(code, tuple(inputs), entry or "f", bool(deterministic))
+
+
+def _line(id: Any, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "id": id,
+        "status": outcome.status.value,
+        "statuses": [status.value for status in outcome.statuses],
+        "outputs": list(outcome.outputs),
+        "error": outcome.error,
+        "cpu_ms": outcome.cpu_ms,
+    }
+
+
+def _probe(level: int) -> None:
+    with Sandbox(level=level) as box:
+        for name, got in probe.report(box).items():
+            print(f"{name:24} {got}")
+    print(f"level {level} holds")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

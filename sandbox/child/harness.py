@@ -1,0 +1,170 @@
+"""Runs one program on its inputs inside a child and writes one record per input.
+
+Record: ``<B kind> <I n> <I m>`` then n bytes of canonical argument text (present only where the
+input was an expression) and m bytes of payload (canonical result, or the error). After the last
+record comes one byte `END`. Everything here is only a *claim*: it shares its process with the
+program, so the parent believes nothing but what it can check (`sandbox.wire`).
+"""
+
+from __future__ import annotations
+
+import builtins
+import os
+import struct
+import sys
+from _ast import Call, Expression, Load, Name, Starred, Tuple
+from collections.abc import Callable
+from types import CodeType, ModuleType
+from typing import Any
+
+from sandbox.child.encode import Unsupported, make_encoder
+
+# As in encode.py: bound before any program runs.
+globals().update({k: v for k, v in vars(builtins).items() if not k.startswith("_")})
+
+OK, RAISED, OOM, UNSUPPORTED, NONDETERMINISTIC = range(1, 6)
+END = b"\xff"
+HEADER = struct.Struct("<BII")
+_ERROR_CHARS = 500
+_ONLY_AST = 0x400
+
+_OUT_OF_MEMORY = HEADER.pack(OOM, 0, 11) + b"MemoryError"
+_LITERALS = {
+    "__builtins__": {"set": set, "frozenset": frozenset, "float": float, "complex": complex}
+}
+
+Input = tuple[str, bool]
+"""Argument text, and whether the parent has found it to be literal data."""
+
+
+def run(
+    code: str,
+    entry: str,
+    inputs: list[Input],
+    repeats: int,
+    output_chars: int,
+    depth: int,
+    result_fd: int,
+    rearm: Callable[[], None] | None,
+) -> None:
+    """Run `entry` of `code` on each input, `repeats` times, and write the records.
+
+    With no inputs the program is only loaded, and one record says how that went. `rearm` gives
+    each call its own CPU budget. Stops neither at a failing input nor at an unsupported value.
+    """
+    encode = make_encoder(output_chars, depth, repeats == 1)
+    write, pack, modules = os.write, HEADER.pack, sys.modules
+
+    failure = b""
+    program: CodeType | None = None
+    try:
+        program = compile(code, "<program>", "exec", dont_inherit=True)
+    except MemoryError:
+        failure = _OUT_OF_MEMORY
+    except BaseException as error:
+        failure = _record(RAISED, "", describe(error))
+    count = len(inputs) or 1
+    for index in range(count):
+        shown = ""
+        if program is None:
+            record = failure
+        else:
+            function: Any = None
+            scope: Any = None
+            module = ModuleType("program")
+            modules["program"] = module
+            space = module.__dict__
+            space["__builtins__"] = builtins
+            kind, text = OK, ""
+            try:
+                if rearm is not None:
+                    rearm()
+                exec(program, space)
+                function = space[entry] if entry in space else _missing(entry)
+                if inputs:
+                    source, literal = inputs[index]
+                    arguments, scope = compile_arguments(source, literal), space
+                    if literal:
+                        scope = _LITERALS
+                    for repeat in range(repeats):
+                        if repeat and rearm is not None:
+                            rearm()
+                        values = eval(arguments, scope)
+                        if not literal and not repeat:
+                            shown = _shown(encode, values)
+                        claim = encode(function(*values))
+                        if repeat and claim != text:
+                            kind, text = NONDETERMINISTIC, "two calls differ"
+                            break
+                        text = claim
+            except MemoryError:
+                kind = OOM
+            except Unsupported as error:
+                kind, text = UNSUPPORTED, describe(error, bare=True)
+            except BaseException as error:
+                kind, text = RAISED, describe(error)
+            del module, space
+            function = scope = values = None
+            try:
+                if kind == OOM:
+                    record = _OUT_OF_MEMORY
+                else:
+                    left, right = shown.encode(), text.encode("utf-8", "backslashreplace")
+                    record = pack(kind, len(left), len(right)) + left + right
+            except MemoryError:
+                record = _OUT_OF_MEMORY
+        if index == count - 1:
+            record += END
+        while record:
+            record = record[write(result_fd, record) :]
+
+
+def compile_arguments(source: str, literal: bool) -> CodeType:
+    """Code that evaluates argument text to the tuple of its values.
+
+    Raises SyntaxError where the text is not a plain list of positional arguments.
+    """
+    if literal:
+        return compile(f"({source},)" if source else "()", "<input>", "eval", dont_inherit=True)
+    tree = compile(f"_({source}\n)", "<input>", "eval", _ONLY_AST, dont_inherit=True)
+    call = tree.body
+    plain = (
+        type(call) is Call
+        and type(call.func) is Name
+        and call.func.id == "_"
+        and not call.keywords
+        and not any(type(a) is Starred for a in call.args)
+    )
+    if not plain:
+        raise SyntaxError("input is not a list of positional arguments")
+    values = Tuple(call.args, Load(), lineno=1, col_offset=0, end_lineno=1, end_col_offset=0)
+    return compile(Expression(values), "<input>", "eval", dont_inherit=True)
+
+
+def describe(error: BaseException, bare: bool = False) -> str:
+    """``Name: message``, capped; hostile exceptions may lie, loop (the timer) or raise."""
+    try:
+        message = str(error)
+        if bare:
+            return message[:_ERROR_CHARS]
+        name = type(error).__name__
+        return f"{name}: {message}"[:_ERROR_CHARS] if message else str(name)[:_ERROR_CHARS]
+    except BaseException:
+        return "exception without a readable message"
+
+
+def _missing(entry: str) -> Callable[..., object]:
+    raise NameError(f"the program defines no {entry!r}")
+
+
+def _shown(encode: Callable[[object], str], values: tuple[object, ...]) -> str:
+    """Canonical argument text, or one blank where an argument is not a plain value."""
+    try:
+        return ", ".join([encode(v) for v in values]) if values else "()"
+    except Unsupported:
+        return " "
+
+
+def _record(kind: int, shown: str, text: str) -> bytes:
+    left, right = shown.encode(), text.encode("utf-8", "backslashreplace")
+    return HEADER.pack(kind, len(left), len(right)) + left + right

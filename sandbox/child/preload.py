@@ -1,0 +1,110 @@
+"""What a program finds imported, and the warm-up that each child then need not pay for.
+
+A child can open no file, so this list *is* the import allowlist. It is kept lean on purpose:
+every page of it is copied lazily by every fork.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+
+from sandbox.child import harness
+
+MODULES = (
+    "__future__", "abc", "array", "base64", "binascii", "bisect", "calendar", "cmath",
+    "collections", "collections.abc", "contextlib", "copy", "dataclasses", "datetime", "decimal",
+    "difflib", "enum", "fractions", "functools", "hashlib", "heapq", "html", "io", "itertools",
+    "json", "keyword", "locale", "math", "numbers", "operator", "os", "pprint", "queue", "random",
+    "re", "statistics", "string", "struct", "sys", "textwrap", "threading", "time", "traceback",
+    "types", "typing", "unicodedata", "uuid", "warnings", "weakref", "zlib",
+    # loaded lazily by the ones above
+    "_strptime", "_decimal", "encodings.utf_8", "encodings.latin_1", "encodings.ascii",
+    "encodings.idna", "encodings.utf_16", "encodings.utf_32", "encodings.cp1252",
+    "encodings.unicode_escape", "encodings.raw_unicode_escape", "encodings.punycode",
+    "encodings.hex_codec", "encodings.rot_13", "stringprep", "copyreg", "linecache", "tokenize",
+)  # fmt: skip
+
+_PROGRAM = '''
+from __future__ import annotations
+import collections, dataclasses, functools, math, re, string
+from collections import Counter, defaultdict, deque
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: int = 0
+
+class Node:
+    def __init__(self, value, left=None):
+        self.value, self.left = value, left
+
+@functools.lru_cache(None)
+def fib(n: int) -> int:
+    return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+def words(text: str):
+    for word in re.findall("[a-z]+", text):
+        yield word.upper()
+
+def f(a: int, b: List[int] = ()) -> Dict[str, Any]:
+    """Touch what programs touch."""
+    counts = Counter("hello"); groups = defaultdict(list); line = deque([1, 2])
+    line.appendleft(0)
+    with_squares = {k: v * v for k, v in counts.items()}
+    try:
+        raise KeyError("k")
+    except (KeyError, ValueError) as e:
+        groups[str(e)].append(1)
+    i = 0
+    while i < 3:
+        i += 1
+    assert i == 3, "three"
+    total = sum(x * 2.5 for x in line if x is not None)
+    return {"a": [a, sorted(b, key=lambda v: -v)], "s": {1, 2}, "t": (total, None, True, b"x"),
+            "w": list(words("a bc")), "p": Point(1, 2).x, "fib": fib(10), "n": Node(1).value,
+            "m": math.sqrt(2), "f": f"{total:.2f} {a!r}" + "%d" % a + "{:>5}".format(a),
+            "q": with_squares, "z": list(zip([1], "a")), "k": string.ascii_letters[:3]}
+'''
+
+
+def preload() -> None:
+    """Import what exists of the list (an interpreter may be built without some).
+
+    `threading` and `random` would register work for after each fork, worth 170 page faults a
+    program. No thread can be started there, and two unseeded draws differ without a new seed.
+    """
+    register, os.register_at_fork = os.register_at_fork, lambda **hooks: None
+    try:
+        for name in MODULES:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+    finally:
+        os.register_at_fork = register
+
+
+def warm() -> None:
+    """Run the child's whole path here once; its writes go to /dev/null, never to the parent."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    cases: list[tuple[str, list[harness.Input]]] = [
+        (_PROGRAM, [("1, [3, 1, 2]", True), ("int('7'), sorted({2, 1})", False), ("", True)]),
+        ("def f(x):\n    return undefined(x)", [("'a'", True)]),
+        ("def f(x:\n", [("1", True)]),
+        ("def f(x): return x", [("[1, (2.5, {'k': {3}})], 1", True), ("1 +", False)]),
+        ("def f(n): return f(n)", [("1", True)]),
+        ("def f(x): return lambda: x", [("1", True)]),
+        ("def f(x): return [1.5, x / 0]", [("0", True)]),
+        ("import datetime, json, decimal, fractions, statistics, random\n"
+         "def f(x):\n"
+         "    datetime.datetime.strptime('2020-01-02', '%Y-%m-%d').strftime('%A')\n"
+         "    json.loads(json.dumps({'a': [1, 2.5, None]}))\n"
+         "    decimal.Decimal(1) / 3; fractions.Fraction(1, 3) + 1\n"
+         "    random.Random(1).random(); 'é'.encode('latin-1'); 'x'.encode('utf-16')\n"
+         "    return statistics.mean([1, 2, 3])", [("1", True)]),
+        ("import missing_module\ndef f(): return 1", [("", True)]),
+    ]  # fmt: skip
+    for code, inputs in cases:
+        harness.run(code, "f", inputs, 2, 65536, 64, null, None)
+    os.close(null)

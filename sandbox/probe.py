@@ -1,0 +1,115 @@
+"""Start-up canaries: a level is believed only after it has been seen to hold. Fails closed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sandbox.jobs import Job, Limits, SandboxUnavailable, Status
+
+if TYPE_CHECKING:
+    from sandbox.box import Sandbox
+
+_KERNEL = '''
+import os, sys
+def f(pid):
+    """What each attempt got: the name of an exception, or "open" where a wall is missing."""
+    import ctypes
+    libc = ctypes.CDLL(None, use_errno=True)
+    tries = {
+        "open a file": lambda: os.open("/proc/self/status", os.O_RDONLY),
+        "write a file": lambda: os.open("/tmp", os.O_TMPFILE | os.O_RDWR),
+        "list a folder": lambda: os.listdir("/"),
+        "open a socket": lambda: libc.socket(2, 1, 0) + 1 or blocked(),
+        "fork": lambda: os.fork() or os._exit(0),
+        "exec": lambda: os.execv("/bin/true", ["true"]),
+        "signal the parent": lambda: os.kill(os.getppid(), 0),
+        "ptrace": lambda: libc.ptrace(16, os.getppid(), 0, 0) + 1 or blocked(),
+    }
+    got = {}
+    for name, attempt in tries.items():
+        try:
+            attempt()
+            got[name] = "open"
+        except OSError as error:
+            got[name] = type(error).__name__
+    return got
+def blocked():
+    raise PermissionError
+'''
+_LOOP = """
+def f():
+    while True:
+        try:
+            pass
+        except BaseException:
+            pass
+"""
+_BOMB = "def f():\n    x = []\n    while True:\n        x.append(bytearray(1 << 22))"
+_FORGER = """
+import os
+def f():
+    for fd in range(3, 64):
+        try:
+            os.write(fd, b"\\x01" + bytes(4) + b"\\x02\\x00\\x00\\x0042")
+        except OSError:
+            pass
+    return 1
+"""
+_LIMITS = Limits(cpu_s=0.1, wall_s=5.0, memory_mb=64)
+_ADVICE = (
+    "Isolation level {level} is not to be had here: {reason}. "
+    "Run on Linux (x86-64 or aarch64) where it is allowed, or accept a lower level explicitly: "
+    "Sandbox(level={lower}), make train SANDBOX_LEVEL={lower}. "
+    "Level 1 puts no wall between programs and your files and network."
+)
+_passed: set[int] = set()
+
+
+def report(box: Sandbox) -> dict[str, str]:
+    """What each canary got; "ok" where the wall holds."""
+    loop, bomb, forger, good = box.run(
+        [
+            Job(_LOOP, ("",), limits=_LIMITS),
+            Job(_BOMB, ("",), limits=_LIMITS),
+            Job(_FORGER, ("",), limits=_LIMITS),
+            Job("import math\ndef f(a, b): return [math.gcd(a, b), a / b]", ("12, 8",)),
+        ]
+    )
+    if good.status is Status.INFRA:
+        return {"run a program": box.refusal or good.error or "failed"}
+    found = {
+        "run a program": _expect(good.outputs == ("[4, 1.5]",), good.status),
+        "stop an endless loop": _expect(loop.status is Status.TIMEOUT, loop.status),
+        "stop a memory bomb": _expect(bomb.status in (Status.OOM, Status.TIMEOUT), bomb.status),
+        "see a forged result": _expect(forger.status is Status.PROTOCOL, forger.status),
+    }
+    if box.level >= 2:
+        (walls,) = box.run([Job(_KERNEL, ("1",))])
+        if walls.status is not Status.OK:
+            found["kernel walls"] = f"{walls.status}: {walls.error}"
+        else:
+            from sandbox.literals import value_of
+
+            for name, got in value_of(walls.outputs[0] or "{}").items():
+                found[name] = _expect(got == "PermissionError", got)
+    return found
+
+
+def require(box: Sandbox) -> None:
+    """Raise SandboxUnavailable unless every canary of the box's level behaves."""
+    if box.level not in (1, 2, 3):
+        raise ValueError("level is 1, 2 or 3")
+    if box.level in _passed:
+        return
+    failed = {name: got for name, got in report(box).items() if got != "ok"}
+    if failed:
+        reason = "; ".join(f"{name}: {got}" for name, got in failed.items())
+        if box.refusal:
+            reason = f"missing {box.refusal}"
+        lower = max(1, box.level - 1)
+        raise SandboxUnavailable(_ADVICE.format(level=box.level, reason=reason, lower=lower))
+    _passed.add(box.level)
+
+
+def _expect(holds: bool, got: object) -> str:
+    return "ok" if holds else f"does not hold ({got})"

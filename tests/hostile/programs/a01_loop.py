@@ -1,0 +1,7 @@
+# loop
+# class: cpu
+# allowed: TIMEOUT
+# inputs: ["1"]
+def f(x):
+    while True:
+        pass

@@ -1,0 +1,10 @@
+# loop blocking signals
+# class: cpu
+# allowed: TIMEOUT
+# inputs: ["1"]
+import signal
+
+def f(x):
+    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
+    while True:
+        pass

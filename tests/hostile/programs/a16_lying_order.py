@@ -1,0 +1,11 @@
+# lying order
+# class: cpu
+# allowed: TIMEOUT OOM
+# inputs: ["1"]
+class A:
+    def __lt__(self, other):
+        while True:
+            pass
+
+def f(x):
+    return sorted([A(), A()])

@@ -1,0 +1,10 @@
+# waits for a lock that nobody will release
+# class: cpu
+# allowed: TIMEOUT CRASHED
+# inputs: ["1"]
+import threading
+
+def f(x):
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()

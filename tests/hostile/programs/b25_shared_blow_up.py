@@ -1,0 +1,9 @@
+# 2**60 nodes in 60 lists
+# class: memory
+# allowed: UNSUPPORTED
+# inputs: ["1"]
+def f(x):
+    v = []
+    for _ in range(60):
+        v = [v, v]
+    return v

@@ -1,0 +1,11 @@
+# recursion without limit
+# class: stack
+# allowed: CRASHED RAISED TIMEOUT OOM
+# inputs: ["1"]
+import sys
+
+def f(x):
+    sys.setrecursionlimit(10 ** 9)
+    def g(n):
+        return g(n + 1)
+    return g(0)

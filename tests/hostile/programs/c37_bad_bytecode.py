@@ -1,0 +1,7 @@
+# bad bytecode
+# class: stack
+# allowed: CRASHED RAISED TIMEOUT OOM UNSUPPORTED
+# inputs: ["1"]
+def f(x):
+    code = f.__code__.replace(co_code=bytes([100, 255] * 50))
+    exec(code)

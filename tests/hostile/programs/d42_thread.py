@@ -1,0 +1,8 @@
+# thread
+# class: process
+# allowed: RAISED
+# inputs: ["1"]
+import _thread
+
+def f(x):
+    _thread.start_new_thread(print, ())

@@ -1,0 +1,11 @@
+# kill all
+# class: process
+# allowed: RAISED
+# inputs: ["1"]
+import os
+
+def f(x):
+    try:
+        os.kill(-1, 9)
+    except ProcessLookupError:
+        raise PermissionError from None

@@ -1,0 +1,8 @@
+# pidfd
+# class: process
+# allowed: RAISED
+# inputs: ["1"]
+import os
+
+def f(x):
+    return os.pidfd_open(1)

@@ -1,0 +1,11 @@
+# nice and affinity
+# class: process
+# allowed: RAISED
+# inputs: ["1"]
+import os
+
+def f(x):
+    try:
+        os.sched_setaffinity(0, [0])
+    except OSError:
+        os.nice(-20)

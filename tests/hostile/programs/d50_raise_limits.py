@@ -1,0 +1,8 @@
+# raise limits
+# class: process
+# allowed: RAISED
+# inputs: ["1"]
+import resource
+
+def f(x):
+    resource.setrlimit(resource.RLIMIT_AS, (-1, -1))

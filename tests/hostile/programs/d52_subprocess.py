@@ -1,0 +1,8 @@
+# subprocess
+# class: process
+# allowed: RAISED
+# inputs: ["1"]
+import subprocess
+
+def f(x):
+    return subprocess.run(['true']).returncode

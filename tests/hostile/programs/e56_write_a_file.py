@@ -1,0 +1,6 @@
+# write a file
+# class: files
+# allowed: RAISED
+# inputs: ["1"]
+def f(x):
+    open('/tmp/hostile_canary', 'w').write('x')

@@ -1,0 +1,8 @@
+# environment
+# class: files
+# allowed: OK RAISED
+# inputs: ["1"]
+import os
+
+def f(x):
+    return sorted(k for k in os.environ if k not in ('PYTHONHASHSEED', 'LC_ALL', 'TZ', 'LC_CTYPE')) and 'escaped'

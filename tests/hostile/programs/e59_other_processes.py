@@ -1,0 +1,8 @@
+# other processes
+# class: files
+# allowed: RAISED
+# inputs: ["1"]
+import os
+
+def f(x):
+    return open(f'/proc/{os.getppid()}/environ').read() + open('/proc/1/cmdline').read()

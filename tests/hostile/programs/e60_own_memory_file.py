@@ -1,0 +1,6 @@
+# own memory file
+# class: files
+# allowed: RAISED
+# inputs: ["1"]
+def f(x):
+    open('/proc/self/mem', 'r+b').write(b'x')

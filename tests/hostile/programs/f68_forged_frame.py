@@ -1,0 +1,13 @@
+# only a claimed value: compared like any other
+# class: forgery
+# allowed: OK PROTOCOL
+# inputs: ["1"]
+import os
+
+def f(x):
+    for fd in range(3, 16):
+        try:
+            os.write(fd, b"\x01" + bytes(4) + (3).to_bytes(4, "little") + b"666" + b'\xff')
+        except OSError:
+            pass
+    os._exit(0)

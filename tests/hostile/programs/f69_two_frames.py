@@ -1,0 +1,13 @@
+# two frames
+# class: forgery
+# allowed: PROTOCOL
+# inputs: ["1"]
+import os
+
+def f(x):
+    for fd in range(3, 16):
+        try:
+            os.write(fd, b"\x01" + bytes(4) + (3).to_bytes(4, "little") + b"666" + b'\xff')
+        except OSError:
+            pass
+    return 666

@@ -1,0 +1,13 @@
+#  half a frame
+# class: forgery
+# allowed: PROTOCOL
+# inputs: ["1"]
+import os
+
+def f(x):
+    for fd in range(3, 16):
+        try:
+            os.write(fd, b'\x01\x00\x00')
+        except OSError:
+            pass
+    os._exit(0)

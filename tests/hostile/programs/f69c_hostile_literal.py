@@ -1,0 +1,14 @@
+#  hostile literal
+# class: forgery
+# allowed: PROTOCOL
+# inputs: ["1"]
+import os
+
+def f(x):
+    text = b'__import__("os").system("touch /tmp/hostile_canary")'
+    for fd in range(3, 16):
+        try:
+            os.write(fd, b'\x01' + bytes(4) + len(text).to_bytes(4, 'little') + text + b'\xff')
+        except OSError:
+            pass
+    os._exit(0)

@@ -1,0 +1,12 @@
+# reduce bomb
+# class: forgery
+# allowed: UNSUPPORTED
+# inputs: ["1"]
+import os
+
+class A:
+    def __reduce__(self):
+        return os.system, ('touch /tmp/hostile_canary',)
+
+def f(x):
+    return A()

@@ -1,0 +1,11 @@
+#  hostile exception
+# class: forgery
+# allowed: RAISED
+# inputs: ["1"]
+class A(Exception):
+    def __str__(self):
+        raise SystemExit
+    __repr__ = __str__
+
+def f(x):
+    raise A

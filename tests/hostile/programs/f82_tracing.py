@@ -1,0 +1,13 @@
+# tracing
+# class: forgery
+# allowed: OK UNSUPPORTED RAISED PROTOCOL
+# inputs: ["1"]
+import sys
+
+def f(x):
+    def trace(frame, event, arg):
+        frame.f_locals['claim'] = frame.f_locals['text'] = '666'
+        return trace
+    sys.settrace(trace)
+    sys.setprofile(trace)
+    return 1

@@ -1,0 +1,6 @@
+# computed names
+# class: introspection
+# allowed: OK RAISED
+# inputs: ["1"]
+def f(x):
+    return getattr(__import__('o' + 's'), 'sys' + 'tem')('touch /tmp/hostile_canary') == 0 and 'escaped'

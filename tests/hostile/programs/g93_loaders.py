@@ -1,0 +1,7 @@
+# loaders
+# class: introspection
+# allowed: RAISED
+# inputs: ["1"]
+def f(x):
+    import importlib.machinery
+    return importlib.machinery.SourceFileLoader('x', '/usr/lib/python3/dist-packages/x.py').load_module()

@@ -1,0 +1,7 @@
+# b id
+# class: nondeterminism
+# allowed: NONDETERMINISTIC
+# inputs: ["1"]
+# deterministic: true
+def f(x):
+    return id(f)

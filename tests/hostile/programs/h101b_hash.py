@@ -1,0 +1,7 @@
+# b hash
+# class: nondeterminism
+# allowed: NONDETERMINISTIC
+# inputs: ["1"]
+# deterministic: true
+def f(x):
+    return hash('abc')

@@ -1,0 +1,11 @@
+#  many prints
+# class: output
+# allowed: OK
+# inputs: ["1"]
+import sys
+
+def f(x):
+    for i in range(20000):
+        print('y' * 20)
+    print('x', file=sys.stderr)
+    return 1
