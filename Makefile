@@ -8,6 +8,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 RUN_DIR := runs/tiny
+# Compiling every file of every package takes longer than installing them; few are ever imported.
+PIP_FLAGS := --quiet --disable-pip-version-check --no-compile
 TRAIN_FLAGS := $(if $(SANDBOX_LEVEL),--gin_bindings 'RunConfig.sandbox_level = $(SANDBOX_LEVEL)')
 
 .PHONY: train test lint types
@@ -29,16 +31,16 @@ types: $(VENV)/installed-test
 # A stamp is touched last: an interrupted set-up starts over, a finished one is not repeated.
 $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	@echo "Installing azr-jax into $(VENV) ..."
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@$(VENV)/bin/pip install $(PIP_FLAGS) -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/installed-test: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	@echo "Installing azr-jax and its test tools into $(VENV) ..."
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@$(VENV)/bin/pip install $(PIP_FLAGS) -c constraints.txt -e '.[test]'
 	@touch $@ $(VENV)/installed
 
 $(VENV)/bin/pip:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	    echo "azr: $(PYTHON) is missing or older than 3.11;" \
 	         "name a newer one, as in: make $(or $(MAKECMDGOALS),train) PYTHON=python3.12" >&2; \
 	    exit 1; }

@@ -17,14 +17,14 @@ from azr_jax.errors import UserError
 from azr_jax.evals.heldout import EvalConfig
 from azr_jax.learn.checkpoint import Checkpoints, describe
 from azr_jax.learn.update import LossConfig, OptimizerConfig, make_optimizer, make_update
+from azr_jax.model.config import ModelConfig
 from azr_jax.model.sampler import Sampler, SamplerConfig
 from azr_jax.model.sharding import make_mesh
-from azr_jax.policy import load_policy
+from azr_jax.policy import keep_tokenizer, load_policy
 from azr_jax.report.progress import Progress
 from azr_jax.run import Run, RunConfig
 from azr_jax.selfplay.play import PlayConfig, SelfPlay
 from azr_jax.selfplay.rewards import RewardConfig
-from azr_jax.selfplay.split import is_held_out
 from sandbox import Limits, Sandbox, SandboxUnavailable
 
 MAY_CHANGE = ("RUN_DIR", "TOTAL_STEPS", "run_dir", "total_steps")
@@ -47,13 +47,14 @@ def open_run() -> Iterator[Run]:
     optimization: OptimizerConfig = gin_config.build("OptimizerConfig")
     loss: LossConfig = gin_config.build("LossConfig")
     limits: Limits = gin_config.build("Limits")
+    model: ModelConfig = gin_config.build("ModelConfig")
     mesh_config = gin_config.build("MeshConfig")
     text = gin_config.operative_text()
     directory = Path(config.run_dir)
     _require_same_config(directory, text)
     _require_lengths(config, play, sampling)
     mesh = make_mesh(mesh_config)
-    policy = load_policy(config.init_checkpoint, mesh)
+    policy = load_policy(config.init_checkpoint, mesh, model)
     tokenizer = policy.tokenizer
     optimizer = make_optimizer(optimization, config.total_steps)
     sampler = Sampler(policy.model, sampling, mesh, tokenizer, config.seed)
@@ -69,12 +70,12 @@ def open_run() -> Iterator[Run]:
     console = Console()
     with contextlib.ExitStack() as stack:
         box = stack.enter_context(_sandbox(limits, config.sandbox_level))
-        reserved = is_held_out if evaluation.reserve else None
         game = SelfPlay(
-            play, rewards, box, lambda text: len(tokenizer.encode(text)), config.seed, reserved
+            play, rewards, box, lambda prompt: len(tokenizer.encode(prompt)), config.seed
         )
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "config.gin").write_text(text, encoding="utf-8")
+        keep_tokenizer(policy, directory)
         run = Run(
             config=config,
             eval=evaluation,

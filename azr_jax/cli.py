@@ -92,6 +92,13 @@ def _write_lines(rows: Iterable[Mapping[str, object]], out: Path | None) -> None
         raise UserError(f"cannot write {out}: {error.strerror}") from error
 
 
+def _pretrain(args: argparse.Namespace) -> None:
+    config.parse(args.gin_file, args.gin_bindings)
+    from azr_jax.tiny.pretrain import pretrain
+
+    pretrain(args.out, config.build("PretrainConfig"))
+
+
 # --- flags ---------------------------------------------------------------------------------------
 
 
@@ -137,6 +144,9 @@ def _parser() -> _Parser:
     report = command("report", _report, "write the HTML report of a run")
     report.add_argument("run_dir", type=Path, metavar="RUN_DIR")
     report.add_argument("--out", type=Path, metavar="FILE", help="default: RUN_DIR/report.html")
+
+    pretrain = command("pretrain", _pretrain, "rebuild the embedded tiny model", gin=True)
+    pretrain.add_argument("--out", type=Path, metavar="DIR", required=True)
     return parser
 
 

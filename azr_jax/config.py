@@ -27,7 +27,6 @@ from azr_jax.errors import UserError
 CONFIGURABLES = {
     "RunConfig": "azr_jax.run",
     "PlayConfig": "azr_jax.selfplay.state",
-    "DraftRules": "azr_jax.selfplay.drafts",
     "RewardConfig": "azr_jax.selfplay.rewards",
     "Limits": "sandbox",
     "ModelConfig": "azr_jax.model.config",
@@ -37,6 +36,7 @@ CONFIGURABLES = {
     "OptimizerConfig": "azr_jax.learn.update",
     "LossConfig": "azr_jax.learn.update",
     "EvalConfig": "azr_jax.evals.heldout",
+    "PretrainConfig": "azr_jax.tiny.pretrain",
 }
 """Every name that a gin file may bind -> the module of its dataclass."""
 

@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 
 from azr_jax import observe
+from azr_jax.errors import UserError
 from azr_jax.evals import heldout
 from azr_jax.evals.heldout import EvalConfig, Measured
 from azr_jax.learn.batching import Batch, Sample, pack
@@ -79,13 +80,13 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         if self.total_steps < 1:
-            raise ValueError(f"RunConfig.total_steps is at least 1, not {self.total_steps}")
+            raise UserError(f"RunConfig.total_steps is at least 1, not {self.total_steps}")
         if not self.temperature > 0:
-            raise ValueError(
-                f"RunConfig.temperature is {self.temperature}: self-play samples, it is never greedy"
+            raise UserError(
+                f"RunConfig.temperature is {self.temperature}: self-play samples, never greedily"
             )
         if self.sandbox_level not in (1, 2, 3):
-            raise ValueError(f"RunConfig.sandbox_level is 1, 2 or 3, not {self.sandbox_level}")
+            raise UserError(f"RunConfig.sandbox_level is 1, 2 or 3, not {self.sandbox_level}")
 
 
 @dataclass

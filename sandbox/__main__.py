@@ -48,7 +48,9 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     ids, jobs = read_jobs(args.jobs)
     try:
-        limits = Limits(cpu_s=args.cpu_s, wall_s=10 * args.cpu_s, memory_mb=args.memory_mb)
+        limits = Limits(
+            cpu_s=args.cpu_s, wall_s=max(10.0, 10 * args.cpu_s), memory_mb=args.memory_mb
+        )
     except ValueError as error:
         raise InputError(str(error)) from error
     out: TextIO = sys.stdout

@@ -29,6 +29,8 @@ _BOOTSTRAP = (
     "import sys, types; p = types.ModuleType('sandbox'); p.__path__ = [sys.argv[1]]; "
     "sys.modules['sandbox'] = p; from sandbox.child.zygote import main; main(sys.argv[2:])"
 )
+# LD_BIND_NOW: each child would otherwise resolve, and copy the pages of, the same symbols again.
+_ENVIRONMENT = {"LC_ALL": "C.UTF-8", "LD_BIND_NOW": "1", "TZ": "UTC"}
 _RETRIES = 2
 _START_GRACE_S = 60.0
 _QUIET_S = 0.01  # a result pipe is watched only for jobs that run longer than this
@@ -91,7 +93,7 @@ class _Zygote:
                     sys.executable, "-S", "-s", "-P", "-B", "-c", _BOOTSTRAP,
                     str(Path(__file__).parent), str(os.getpid()), str(level), *map(str, theirs),
                 ],
-                env={"PYTHONHASHSEED": str(flavour), "LC_ALL": "C.UTF-8", "TZ": "UTC"},
+                env={**_ENVIRONMENT, "PYTHONHASHSEED": str(flavour)},
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -129,8 +129,8 @@ def test_tiny_shape_is_the_one_that_is_shipped() -> None:
         ("OptimizerConfig.learning_rate = '1e-6'", "is not of type float"),
         ("PlayConfig.task_types = ('deduktion',)", "is not of type"),
         ("PlayConfig.task_types = 'deduction'", "is not of type"),
-        ("PlayConfig.rules = @DraftRule()", "did you mean DraftRules?"),
-        ("DraftRules.reject_multiple_functions = 1", "is not of type bool"),
+        ("ModelConfig.rope_scaling = @RopeScale()", "did you mean RopeScaling?"),
+        ("PlayConfig.reject_multiple_functions = 1", "is not of type bool"),
         ("TOTAL_STEPS = '80'", "RunConfig.total_steps = '80' is not of type int"),
         ("include 'models/none.gin'", "no file 'models/none.gin'"),
         ("import nothing_of_that_name", "nothing_of_that_name"),
@@ -196,6 +196,15 @@ def test_bindings_come_last_and_flags_after_them(monkeypatch: pytest.MonkeyPatch
     assert [run.run_dir for run in seen] == ["it's here", "runs/tiny"]
 
 
+def test_pretrain_reads_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr("azr_jax.tiny.pretrain.pretrain", lambda *given: seen.append(given))
+    flags = ["--out", str(tmp_path), "--gin_bindings", "PretrainConfig.seed = 9"]
+    assert cli.main(["pretrain", *flags]) == 0
+    ((out, recipe),) = seen
+    assert (out, recipe.seed) == (tmp_path, 9)
+
+
 def test_a_run_directory_is_resumed_with_its_own_configuration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,6 +241,7 @@ def test_at_most_a_dozen_configurables() -> None:
         ("verify",),
         ("verify", "no/such/file.jsonl"),
         ("report", "no/such/run"),
+        ("pretrain",),
     ],
 )
 def test_bad_flags(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ ARROWS: dict[str, set[str]] = {
     "learn": {"model"},
     "report": set(),
     "evals": {"selfplay", "model", "sandbox"},
-    "tiny": {"selfplay", "learn", "model", "sandbox"},
+    "tiny": {"selfplay", "learn", "model", "sandbox", "report"},  # it shows its progress
     "config": set(),
     # The trainer: `train` is the algorithm, the others are what it is told in.
     "policy": {"learn", "model"},

@@ -42,9 +42,7 @@ def check_base(
     tasks = load_tasks(BENCHMARKS["tiny-dev"])
 
     def greedy(chosen: Sequence[EvalTask], opening: str = "") -> float:
-        right = evaluate(
-            chosen, play, sample, encode, samples=1, temperature=0.0, opening=opening
-        )
+        right = evaluate(chosen, play, sample, encode, samples=1, temperature=0.0, opening=opening)
         return float(right.mean())
 
     hard = [t for t in tasks if t.task_type == "deduction" and t.category != "level 1"]
@@ -99,9 +97,7 @@ def rollout(
     encode: Callable[[str], Sequence[int]],
 ) -> list[Proposal | Answer]:
     """One sample at temperature 1 for each request, checked."""
-    prompts = [
-        Prompt(tuple(encode(r.prompt)), stream=(step, r.group, r.index)) for r in requests
-    ]
+    prompts = [Prompt(tuple(encode(r.prompt)), stream=(step, r.group, r.index)) for r in requests]
     pending: dict[int, Pending[Proposal] | Pending[Answer]] = {}
     for done in sample(prompts, 1.0):
         request = requests[done.prompt]

@@ -87,7 +87,9 @@ def evaluate(
     for index, number, check in pending:
         answer = check.result()
         if answer.accuracy is None:
-            raise RuntimeError(f"the sandbox failed on task {tasks[index].id}: no accuracy to report")
+            raise RuntimeError(
+                f"the sandbox failed on task {tasks[index].id}: no accuracy to report"
+            )
         right[index, number] = answer.well_formed and answer.accuracy == 1.0
     return right
 

@@ -14,7 +14,16 @@ import gin
 import numpy as np
 from jaxtyping import Bool
 
-from azr_jax.evals.harness import BENCHMARKS, EvalTask, Estimate, accuracy, evaluate, gain, load_tasks
+from azr_jax.errors import UserError
+from azr_jax.evals.harness import (
+    BENCHMARKS,
+    Estimate,
+    EvalTask,
+    accuracy,
+    evaluate,
+    gain,
+    load_tasks,
+)
 from azr_jax.model.sampler import Completion, Prompt
 from azr_jax.selfplay.play import SelfPlay
 
@@ -27,7 +36,6 @@ class EvalConfig:
     """The held-out measurement before and after a run; no `test` benchmark: none.
 
     samples: per test task, for the sampled modes. dev_samples: per dev task and temperature.
-    reserve: self-play keeps away from the programs that the held-out sets are drawn from.
     """
 
     test: str = ""
@@ -35,14 +43,13 @@ class EvalConfig:
     samples: int = 8
     dev_samples: int = 4
     temperatures: tuple[float, ...] = (0.3, 0.5, 0.7, 1.0)
-    reserve: bool = False
 
     def __post_init__(self) -> None:
         for name in (self.test, self.dev):
             if name and name not in BENCHMARKS:
-                raise ValueError(f"EvalConfig: {name!r} is none of {', '.join(BENCHMARKS)}")
+                raise UserError(f"EvalConfig: {name!r} is none of {', '.join(BENCHMARKS)}")
         if bool(self.test) != bool(self.dev):
-            raise ValueError("EvalConfig: test and dev go together: one to report, one to choose")
+            raise UserError("EvalConfig: test and dev go together: one to report, one to choose")
 
 
 @dataclass(frozen=True)

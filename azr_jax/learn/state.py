@@ -38,6 +38,16 @@ def parameter_shardings(model: Transformer, mesh: Mesh) -> Params:
     )
 
 
+def abstract_params(model: Transformer, mesh: Mesh) -> Params:
+    """Shapes, dtypes and shardings of the parameters."""
+    return jax.tree.map(
+        lambda shape, place: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=place),
+        parameter_shapes(model.config),
+        parameter_shardings(model, mesh),
+        is_leaf=lambda x: isinstance(x, tuple),
+    )
+
+
 def state_shardings(
     model: Transformer, optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> TrainState:

@@ -18,6 +18,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
+from azr_jax.errors import UserError
 from azr_jax.learn.batching import Batch, pack
 from azr_jax.learn.state import TrainState, abstract_state, state_shardings
 from azr_jax.model import sharding
@@ -40,14 +41,15 @@ Normaliser = Callable[[Float[Array, "m b t"]], Float[Array, ""]]
 class OptimizerConfig:
     """AdamW. Defaults are the original's (arXiv 2505.03335, Table 3; veRL's betas and decay).
 
-    `warmup_steps` rise linearly to `learning_rate`; "linear" decay then falls to 0 at the last
-    step. Gradients are scaled down to a global norm of `clip_norm` (0: never). Weight decay spares
-    norms and biases.
+    `warmup_steps` rise linearly to `learning_rate`; "linear" decay falls to 0 at the last step,
+    from the end of the warm-up on or, if set, over the last `decay_steps`. Gradients are scaled
+    down to a global norm of `clip_norm` (0: never). Weight decay spares norms and biases.
     """
 
     learning_rate: float = 1e-6
     warmup_steps: int = 0
     decay: Literal["constant", "linear"] = "constant"
+    decay_steps: int = 0
     b1: float = 0.9
     b2: float = 0.999
     eps: float = 1e-8
@@ -78,14 +80,14 @@ class LossConfig:
         """The six-vectors.
 
         Raises:
-          ValueError: a tuple that has not one number for each group.
+          UserError: a tuple that has not one number for each group.
         """
 
         def vector(name: str) -> Any:
             value = getattr(self, name)
             numbers = value if isinstance(value, (tuple, list)) else (value,) * GROUP_COUNT
             if len(numbers) != GROUP_COUNT:
-                raise ValueError(
+                raise UserError(
                     f"LossConfig.{name} needs 1 or {GROUP_COUNT} numbers, not {len(numbers)}"
                 )
             return np.asarray(numbers, np.float32)
@@ -101,7 +103,8 @@ def learning_rate_schedule(config: OptimizerConfig, total_steps: int) -> optax.S
         warm = jnp.minimum(1.0, (count + 1) / max(1, config.warmup_steps))
         if config.decay == "constant":
             return config.learning_rate * warm
-        left = (total_steps - count) / max(1, total_steps - config.warmup_steps)
+        falling = config.decay_steps or total_steps - config.warmup_steps
+        left = (total_steps - count) / max(1, falling)
         return config.learning_rate * jnp.minimum(warm, jnp.clip(left, 0.0, 1.0))
 
     return rate
@@ -111,10 +114,10 @@ def make_optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientT
     """AdamW behind a global-norm clip.
 
     Raises:
-      ValueError: an unknown decay.
+      UserError: an unknown decay.
     """
     if config.decay not in ("constant", "linear"):
-        raise ValueError(f"OptimizerConfig.decay must be constant or linear, not {config.decay!r}")
+        raise UserError(f"OptimizerConfig.decay must be constant or linear, not {config.decay!r}")
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
     adamw = optax.adamw(
         learning_rate_schedule(config, total_steps),
@@ -268,7 +271,7 @@ class Update:
             return after, metrics
 
         shardings = state_shardings(model, optimizer, mesh)
-        self._step = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+        self._step: Any = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         """One step; metrics are device arrays, sums not yet divided by `tokens` (see `summary`)."""
@@ -322,7 +325,7 @@ def make_update(
     if not temperature > 0:
         raise ValueError(f"the policy loss needs a sampling temperature > 0, not {temperature}")
     if loss_config.aggregation not in ("token", "microbatch"):
-        raise ValueError(
+        raise UserError(
             f"LossConfig.aggregation must be token or microbatch, not {loss_config.aggregation!r}"
         )
     by_token = loss_config.aggregation == "token"

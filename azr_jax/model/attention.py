@@ -49,7 +49,7 @@ def packed(
     Queries go in chunks, each against the keys up to its end only: half of the scores are never
     computed, and the live ones fit a CPU cache.
     """
-    b, t, h, e = q.shape
+    _, t, h, e = q.shape
     q = (q * (e**-0.5)).transpose(0, 2, 1, 3)
     k = repeat_kv(k, h).transpose(0, 2, 3, 1)
     v = repeat_kv(v, h).transpose(0, 2, 1, 3)

@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 import gin
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from azr_jax.errors import UserError
 from azr_jax.model import sharding
 from azr_jax.model.sampling import draw
 from azr_jax.model.sharding import constrain
@@ -68,11 +69,11 @@ class SamplerConfig:
             "slot_sizes",
         ):
             if getattr(self, name) < 1:
-                raise ValueError(f"SamplerConfig.{name} must be at least 1")
+                raise UserError(f"SamplerConfig.{name} must be at least 1")
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"SamplerConfig.top_p must be in (0, 1], not {self.top_p}")
+            raise UserError(f"SamplerConfig.top_p must be in (0, 1], not {self.top_p}")
         if self.top_k < 0:
-            raise ValueError(f"SamplerConfig.top_k must not be negative, not {self.top_k}")
+            raise UserError(f"SamplerConfig.top_k must not be negative, not {self.top_k}")
 
 
 class Shape(NamedTuple):
@@ -99,7 +100,7 @@ class Sizes:
     @classmethod
     def of(cls, config: SamplerConfig, groups: int) -> Sizes:
         if config.slots % groups:
-            raise ValueError(
+            raise UserError(
                 f"SamplerConfig.slots ({config.slots}) must be a multiple of {groups}, "
                 "the mesh's data x fsdp"
             )
@@ -173,14 +174,14 @@ class Programs:
 
     def compile_all(self, params: Params) -> None:
         """`params`: the parameters that `prepare` will get, or their shapes with shardings."""
-        self._prepare_program(params)
+        self._prepare_program(self._resident(params))
         for shape in shapes(self.config, self.groups):
             self.get(shape)
         self._compiled_all = True
 
     def lowered(self, params: Params) -> Iterator[tuple[str, Any]]:
         """(name, lowered program) of every program, to be compiled for other chips."""
-        yield "prepare", self._lower_prepare(params)
+        yield "prepare", self._lower_prepare(self._resident(params))
         for shape in shapes(self.config, self.groups):
             yield shape.program, self._lower(shape)
 
@@ -190,28 +191,39 @@ class Programs:
     def prepare(self, params: Params) -> Params:
         """Weights as sampling reads them: in the compute dtype, spread by `SAMPLER_RULES`."""
 
-        def place(x: Any, to: jax.ShapeDtypeStruct) -> Any:
-            return x if _mesh_of(x) == self.mesh else jax.device_put(x, to.sharding)
+        def place(x: Any, resident: jax.ShapeDtypeStruct) -> Any:
+            return (
+                x if _sharding_of(x) == resident.sharding else jax.device_put(x, resident.sharding)
+            )
 
-        params = jax.tree.map(place, params, self._weights)
-        return self._prepare_program(params)(params)
+        resident = self._resident(params)
+        return self._prepare_program(resident)(jax.tree.map(place, params, resident))
 
-    def _prepare_program(self, params: Params) -> Any:
-        key = tuple(_abstract(x) for x in jax.tree.leaves(params))
-        return self._compile_once(
-            tuple((x.shape, x.dtype, x.sharding) for x in key),
-            partial(self._lower_prepare, params),
-        )
+    def _resident(self, params: Params) -> Params:
+        """Shapes of parameters on the mesh; those from elsewhere go where sampling wants them."""
+
+        def place(x: Any, to: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+            now = _sharding_of(x)
+            there = isinstance(now, NamedSharding) and now.mesh == self.mesh
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=now if there else to.sharding)
+
+        return jax.tree.map(place, params, self._weights)
+
+    def _prepare_program(self, resident: Params) -> Any:
+        key = tuple((x.shape, x.dtype, x.sharding) for x in jax.tree.leaves(resident))
+        return self._compile_once(("prepare", key), partial(self._lower_prepare, resident))
 
     def _compile_once(self, key: Any, lower: Callable[[], Any]) -> Any:
         if key not in self._compiled:
             if self._compiled_all:
                 self.late_compiles += 1
-                logger.warning("sampler: late compilation of %s", key)
+                logger.warning(
+                    "sampler: late compilation of %s", key if isinstance(key, Shape) else key[0]
+                )
             self._compiled[key] = lower().compile()
         return self._compiled[key]
 
-    def _lower_prepare(self, params: Params) -> Any:
+    def _lower_prepare(self, resident: Params) -> Any:
         weights = self._weights
 
         def cast(params: Params) -> Params:
@@ -219,7 +231,7 @@ class Programs:
 
         with jax.set_mesh(self.mesh):
             jitted = jax.jit(cast, out_shardings=_shardings(weights))
-            return jitted.lower(jax.tree.map(_abstract, params))
+            return jitted.lower(resident)
 
     def _lower(self, shape: Shape) -> Any:
         with jax.set_mesh(self.mesh):
@@ -422,12 +434,8 @@ def _merge(x: Array, axis: int) -> Array:
     return x.reshape(*x.shape[:axis], x.shape[axis] * x.shape[axis + 1], *x.shape[axis + 2 :])
 
 
-def _abstract(x: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None))
-
-
-def _mesh_of(x: Any) -> Mesh | None:
-    return getattr(getattr(x, "sharding", None), "mesh", None)
+def _sharding_of(x: Any) -> Any:
+    return getattr(x, "sharding", None)
 
 
 def _shardings(tree: Any) -> Any:

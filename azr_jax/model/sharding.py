@@ -17,6 +17,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from azr_jax.errors import UserError
+
 MESH_AXES = ("data", "fsdp", "tensor")
 
 
@@ -63,18 +65,18 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """A (data, fsdp, tensor) mesh over `devices` (default: all).
 
     Raises:
-      ValueError: when the sizes do not multiply to the number of devices.
+      UserError: when the sizes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else devices
     sizes = [config.data, config.fsdp, config.tensor]
     if sizes.count(-1) > 1 or any(s == 0 or s < -1 for s in sizes):
-        raise ValueError(f"MeshConfig: axis sizes must be positive, one may be -1: {sizes}")
+        raise UserError(f"MeshConfig: axis sizes must be positive, one may be -1: {sizes}")
     fixed = int(np.prod([s for s in sizes if s != -1]))
     if -1 in sizes and len(devices) % fixed == 0:
         sizes[sizes.index(-1)] = len(devices) // fixed
     if int(np.prod(sizes)) != len(devices):
         named = ", ".join(f"{a}={s}" for a, s in zip(MESH_AXES, sizes, strict=True))
-        raise ValueError(f"MeshConfig: {named} does not fill {len(devices)} devices")
+        raise UserError(f"MeshConfig: {named} does not fill {len(devices)} devices")
     return jax.make_mesh(
         tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=list(devices)
     )

@@ -92,7 +92,7 @@ def load_tokenizer(directory: Path) -> Tokenizer:
         raise UserError(f"{directory}: no tokenizer.model and no tokenizer.json")
     names = _special_names(directory)
     if names.get("eos_token") is None:
-        raise UserError(f"{directory}/tokenizer_config.json: no eos_token; name the end-of-text token")
+        raise UserError(f"{directory}/tokenizer_config.json: it must name the eos_token")
     return FastTokenizer(fast_file, str(names["eos_token"]), names.get("pad_token"))
 
 

@@ -39,6 +39,7 @@ class Progress:
         *,
         heartbeat_s: float = 20.0,
         console: Console | None = None,
+        unit: str = "step",
     ) -> None:
         self._console = console or Console()
         self._title = title
@@ -48,7 +49,9 @@ class Progress:
         self._phase = "starting"
         self._phase_since = self._since = time.monotonic()
         self._recent: deque[Row] = deque(maxlen=_RECENT_STEPS)
-        self._step_ends: deque[float] = deque([self._since], maxlen=_RECENT_STEPS + 1)
+        start = (self._since, first_step)
+        self._step_ends: deque[tuple[float, int]] = deque([start], maxlen=_RECENT_STEPS + 1)
+        self._unit = unit
         self._spinner = Spinner("dots", style="cyan")
         self._live = (
             Live(self, console=self._console, refresh_per_second=4, transient=True)
@@ -84,10 +87,10 @@ class Progress:
         self._phase, self._phase_since = name, time.monotonic()
 
     def step(self, row: Row) -> None:
-        """One step is done; `row` is its metrics row."""
+        """One step is done, or all up to it; `row` is its metrics row."""
         self._recent.append(row)
-        self._step_ends.append(time.monotonic())
         self._done = int(row["step"]) + 1
+        self._step_ends.append((time.monotonic(), self._done))
         if not self._live and (
             time.monotonic() - self._last_line >= self._heartbeat_s or self._done == self._total
         ):
@@ -106,7 +109,7 @@ class Progress:
 
     def _line(self) -> None:
         self._last_line = time.monotonic()
-        parts = [f"step {self._done}/{self._total}"]
+        parts = [f"{self._unit} {self._done}/{self._total}"]
         if self._recent:
             parts += [f"{name} {value}" for name, value in self._numbers().items()]
         else:
@@ -138,10 +141,10 @@ class Progress:
         return [key for key in (self._recent[-1] if self._recent else {}) if _under(key, prefix)]
 
     def _seconds_left(self) -> float | None:
-        ends = tuple(self._step_ends)
-        if len(ends) < 2:
+        (since, before), (now, done) = self._step_ends[0], self._step_ends[-1]
+        if done == before:
             return None
-        return (ends[-1] - ends[0]) / (len(ends) - 1) * (self._total - self._done)
+        return (now - since) / (done - before) * (self._total - done)
 
     # --- the live view ---------------------------------------------------------------------
 
@@ -152,7 +155,7 @@ class Progress:
         head.add_column(justify="right", no_wrap=True)
         left = self._seconds_left()
         head.add_row(
-            f"step {self._done}/{self._total}",
+            f"{self._unit} {self._done}/{self._total}",
             ProgressBar(total=max(self._total, 1), completed=self._done),
             f"{_clock(time.monotonic() - self._since)} elapsed"
             + (f", {_clock(left)} left" if left is not None else ""),

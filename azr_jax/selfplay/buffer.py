@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from azr_jax.selfplay.triplet import Task, program_key, task_from_json, task_key, task_to_json
+from azr_jax.selfplay.triplet import (
+    Task,
+    key_with_inputs,
+    program_key,
+    task_from_json,
+    task_to_json,
+)
 
 SEED_STEP = -1
 """The step at which seeds enter a buffer: just before the first one."""
@@ -30,8 +36,9 @@ class Entry:
     key: str  # task_key
 
     @staticmethod
-    def of(task: Task, step: int) -> Entry:
-        return Entry(task, step, program_key(task.program), task_key(task))
+    def of(task: Task, step: int, program: str | None = None) -> Entry:
+        program = program or program_key(task.program)
+        return Entry(task, step, program, key_with_inputs(program, task))
 
 
 @dataclass(frozen=True)
@@ -78,11 +85,16 @@ class Buffer:
         return recent + rest
 
     def to_json(self) -> dict[str, Any]:
-        rows = [{**task_to_json(entry.task), "step": entry.step} for entry in self.entries]
+        # The keys are kept: to find 16384 of them anew would take a restore a minute.
+        rows = [
+            {**task_to_json(e.task), "step": e.step, "program_key": e.program} for e in self.entries
+        ]
         return {"capacity": self.capacity, "entries": rows}
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Buffer:
         rows = value["entries"]
-        entries = tuple(Entry.of(task_from_json(row), row["step"]) for row in rows)
+        entries = tuple(
+            Entry.of(task_from_json(row), row["step"], row["program_key"]) for row in rows
+        )
         return Buffer(value["capacity"], entries)

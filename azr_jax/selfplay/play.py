@@ -49,6 +49,17 @@ from azr_jax.selfplay.triplet import (
 from azr_jax.selfplay.verdict import Check, Verdict
 from sandbox import Outcome, Sandbox
 
+__all__ = [
+    "Answer",
+    "Pending",
+    "PlayConfig",
+    "Proposal",
+    "Request",
+    "Scored",
+    "SelfPlay",
+    "SelfPlayState",
+]
+
 # A proposal that nobody could check, or that a hash turned away, is neither good nor bad.
 _NOT_ITS_FAULT = ("INFRA", "HELD_OUT")
 

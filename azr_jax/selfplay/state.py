@@ -16,6 +16,7 @@ from azr_jax.selfplay.drafts import DraftRules
 from azr_jax.selfplay.prompts import STYLES, StyleName
 from azr_jax.selfplay.triplet import TASK_TYPES, Role, Task, TaskType, Triplet, group_of
 from sandbox import Outcome
+from sandbox.policy import PolicyConfig
 
 Purpose = Literal["propose", "solve", "estimate", "seed"]
 T = TypeVar("T")
@@ -40,6 +41,7 @@ class PlayConfig:
     duplicate_limit: a deduction or abduction program that its buffer holds this often already
         has nothing left to teach: learnability 0, and not kept. 0: no limit.
     max_prompt_tokens: no prompt is longer.
+    policy, reject_multiple_functions, hold_out: see `DraftRules`.
     """
 
     task_types: tuple[TaskType, ...] = TASK_TYPES
@@ -55,7 +57,13 @@ class PlayConfig:
     seed_target: int = 256
     duplicate_limit: int = 0
     max_prompt_tokens: int = 6144
-    rules: DraftRules = field(default_factory=DraftRules)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    reject_multiple_functions: bool = False
+    hold_out: bool = False
+
+    @property
+    def rules(self) -> DraftRules:
+        return DraftRules(self.policy, self.reject_multiple_functions, self.hold_out)
 
     def __post_init__(self) -> None:
         if not self.task_types or not set(self.task_types) <= set(TASK_TYPES):

@@ -138,7 +138,12 @@ def program_key(program: str) -> str:
 
 def task_key(task: Task) -> str:
     """Two tasks with the same key are the same task: same program, same inputs."""
-    return _digest("\n".join((program_key(task.program), *inputs_of(task))))
+    return key_with_inputs(program_key(task.program), task)
+
+
+def key_with_inputs(program: str, task: Task) -> str:
+    """The task key, for one who has the program's key already."""
+    return _digest("\n".join((program, *inputs_of(task))))
 
 
 def _digest(text: str) -> str:

@@ -12,21 +12,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from azr_jax.selfplay.prompts import compact
+from azr_jax.selfplay.split import is_held_out
 from azr_jax.selfplay.triplet import ZERO_TRIPLET, Triplet
 from azr_jax.tiny.grammar import LEVELS, Program, Value, draw_inputs, draw_program
-from azr_jax.selfplay.split import is_held_out
 
 INDUCTION_INPUTS = 6
 QUERIES = 3
 LEVEL_WEIGHTS = {"solve": (0.25, 0.35, 0.40), "induction": (0.70, 0.20, 0.10)}
 TARGET_WEIGHTS = (0.15, 0.40, 0.45)
-KINDS = {
-    "deduction": 0.40,
-    "abduction": 0.24,
-    "induction": 0.20,
-    "propose": 0.12,
-    "propose induction": 0.04,
-}
+KINDS = ("deduction", "abduction", "induction", "propose", "propose induction")
+
+
+@dataclass(frozen=True)
+class Mix:
+    """The share of each of `KINDS` among documents, and of traces among deduction and abduction."""
+
+    kinds: tuple[float, float, float, float, float]
+    think: float
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,14 @@ def train_program(rng: random.Random, level: int, inputs: int) -> tuple[Program,
             return program, found
 
 
-def documents(rng: random.Random, think: float) -> Iterator[list[Example]]:
-    """Endless documents; `think` is the share of deduction and abduction with a trace."""
-    names, weights = list(KINDS), list(KINDS.values())
+def documents(rng: random.Random, mix: Mix) -> Iterator[list[Example]]:
+    """Endless documents of a mix."""
     while True:
-        kind = rng.choices(names, weights)[0]
+        kind = rng.choices(KINDS, mix.kinds)[0]
         if kind == "deduction":
-            yield deduction(rng, think)
+            yield deduction(rng, mix.think)
         elif kind == "abduction":
-            yield abduction(rng, think)
+            yield abduction(rng, mix.think)
         elif kind == "induction":
             yield induction(rng)
         elif kind == "propose":
@@ -105,7 +106,9 @@ def propose(rng: random.Random) -> list[Example]:
     prompt = style(references)
     examples = []
     for _ in range(QUERIES):
-        weights = [w if level >= floor else 0.0 for level, w in zip(LEVELS, TARGET_WEIGHTS)]
+        weights = [
+            w if level >= floor else 0.0 for level, w in zip(LEVELS, TARGET_WEIGHTS, strict=True)
+        ]
         level = rng.choices(LEVELS, weights)[0]
         program, inputs = train_program(rng, level, 1)
         examples.append(Example(prompt, compact.proposal(program.text, str(inputs[0]))))

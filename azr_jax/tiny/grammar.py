@@ -301,7 +301,10 @@ OPERATIONS: dict[Kind, tuple[Operation, ...]] = {
             weight=0.5,
         ),
         _int(
-            "{x}+{x}", lambda x, k: x + x, lambda v, k: _if(v % 2 == 0, v // 2, f"{v}//2"), weight=0.5
+            "{x}+{x}",
+            lambda x, k: x + x,
+            lambda v, k: _if(v % 2 == 0, v // 2, f"{v}//2"),
+            weight=0.5,
         ),
         _int(
             "abs({x}-{k})",
@@ -350,12 +353,14 @@ OPERATIONS: dict[Kind, tuple[Operation, ...]] = {
         ),
         _binary("{x}+{b}", "int", "int", "int", lambda x, b, k: x + b),  # type: ignore[operator]
         _binary("{x}-{b}", "int", "int", "int", lambda x, b, k: x - b),  # type: ignore[operator]
-        _binary("max({x}, {b})", "int", "int", "int", lambda x, b, k: max(x, b)),  # type: ignore[type-var]
+        _binary("max({x}, {b})", "int", "int", "int", lambda x, b, k: max(x, b)),
         _binary("[{b}, {x}]", "int", "int", "list", lambda x, b, k: [b, x]),  # type: ignore[list-item]
         _binary("{b}+[{x}]", "int", "list", "list", lambda x, b, k: [*b, x]),  # type: ignore[misc,list-item]
     ),
     "list": (
-        _list("{x}+[{k}]", lambda x, k: [*x, k], lambda v, k: _if(v[-1:] == [k], v[:-1]), range(10)),
+        _list(
+            "{x}+[{k}]", lambda x, k: [*x, k], lambda v, k: _if(v[-1:] == [k], v[:-1]), range(10)
+        ),
         _list("[{k}]+{x}", lambda x, k: [k, *x], lambda v, k: _if(v[:1] == [k], v[1:]), range(10)),
         _list("{x}[::-1]", lambda x, k: x[::-1], lambda v, k: ((), v[::-1])),
         _list("sorted({x})", lambda x, k: sorted(x), lambda v, k: _if(v == sorted(v), v)),
@@ -377,14 +382,20 @@ OPERATIONS: dict[Kind, tuple[Operation, ...]] = {
         _list(
             "[c*{k} for c in {x}]",
             lambda x, k: [c * k for c in x],
-            lambda v, k: _if(all(c % k == 0 for c in v), [c // k for c in v], *_each("//")(str(v), "", k)),
+            lambda v, k: _if(
+                all(c % k == 0 for c in v), [c // k for c in v], *_each("//")(str(v), "", k)
+            ),
             (2, 3),
             steps=_each("*"),
             weight=0.7,
         ),
-        _list("{x}[:{k}]", lambda x, k: x[:k], lambda v, k: _if(len(v) <= k, v), (2, 3), weight=0.7),
+        _list(
+            "{x}[:{k}]", lambda x, k: x[:k], lambda v, k: _if(len(v) <= k, v), (2, 3), weight=0.7
+        ),
         _list("sum({x})", lambda x, k: sum(x), lambda v, k: ((), [v]), steps=_fold, target="int"),
-        _list("len({x})", lambda x, k: len(x), lambda v, k: _if(0 <= v <= 6, [0] * v), target="int"),
+        _list(
+            "len({x})", lambda x, k: len(x), lambda v, k: _if(0 <= v <= 6, [0] * v), target="int"
+        ),
         _list("max({x})", lambda x, k: max(x), lambda v, k: ((), [v]), target="int"),
         _list("min({x})", lambda x, k: min(x), lambda v, k: ((), [v]), target="int"),
         _list("{x}[0]", lambda x, k: x[0], lambda v, k: ((), [v]), target="int"),

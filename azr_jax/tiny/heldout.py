@@ -12,7 +12,14 @@ from pathlib import Path
 
 import azr_jax
 from azr_jax.selfplay.split import Split, split_of
-from azr_jax.selfplay.triplet import TASK_TYPES, InductionTask, Task, TaskType, Triplet, task_to_json
+from azr_jax.selfplay.triplet import (
+    TASK_TYPES,
+    InductionTask,
+    Task,
+    TaskType,
+    Triplet,
+    task_to_json,
+)
 from azr_jax.tiny.corpus import INDUCTION_INPUTS
 from azr_jax.tiny.grammar import LEVELS, Program, Value, draw_inputs, draw_program
 

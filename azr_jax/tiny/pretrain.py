@@ -1,8 +1,9 @@
 """Making the embedded tiny model: its tokenizer, its corpus, and a few thousand plain updates.
 
-Every batch is a function of (seed, step). Two stretches: most steps at a constant rate with many
-traces, so that the skill of tracing is learnt; then the rate falls to zero with few traces, so that
-the model mostly answers at once and self-play finds out what thinking is worth.
+Every batch is a function of (seed, step). Three stretches: first mostly execution with many traces,
+since looking up comes before everything else; then more of the rest; then the rate falls to zero
+with few traces, so that the model mostly answers at once and self-play finds out what thinking is
+worth.
 """
 
 from __future__ import annotations
@@ -37,10 +38,17 @@ MODEL = ModelConfig(
     kv_heads=2,
     head_dim=32,
     d_ff=384,
-    max_positions=1024,
+    max_positions=2048,
 )
 FILL = 0.955
 """Share of a batch's tokens that documents are drawn for: what first-fit packing can place."""
+
+
+STRETCHES = (
+    corpus.Mix(kinds=(0.40, 0.24, 0.20, 0.12, 0.04), think=0.6),
+    corpus.Mix(kinds=(0.28, 0.18, 0.39, 0.09, 0.06), think=0.6),
+    corpus.Mix(kinds=(0.28, 0.18, 0.39, 0.09, 0.06), think=0.2),
+)
 
 
 @gin.configurable
@@ -48,19 +56,24 @@ FILL = 0.955
 class PretrainConfig:
     """The recipe of the shipped weights.
 
-    steps: of which the last `decay_steps` fall to zero. think, final_think: the share of solved
-    examples with a trace, before and in the decay. rows x row_tokens: one batch.
+    steps: the lengths of the three stretches; the learning rate falls to zero over the last.
+    rows x row_tokens: one batch.
     """
 
-    steps: int = 8000
-    decay_steps: int = 2000
-    think: float = 0.6
-    final_think: float = 0.2
+    steps: tuple[int, int, int] = (3750, 2000, 1750)
     learning_rate: float = 2e-3
     rows: int = 16
     row_tokens: int = 256
     seed: int = 0
     save_every: int = 500
+
+    @property
+    def total_steps(self) -> int:
+        return sum(self.steps)
+
+    def mix(self, step: int) -> corpus.Mix:
+        first, second, _ = self.steps
+        return STRETCHES[(step >= first) + (step >= first + second)]
 
 
 def pretrain(out: Path, config: PretrainConfig) -> None:
@@ -75,17 +88,18 @@ def pretrain(out: Path, config: PretrainConfig) -> None:
         OptimizerConfig(
             learning_rate=config.learning_rate,
             warmup_steps=200,
-            decay_steps=config.decay_steps,
+            decay="linear",
+            decay_steps=config.steps[-1],
             b2=0.98,
         ),
-        config.steps,
+        config.total_steps,
     )
     update = make_supervised_update(
         model, optimizer, mesh, valid_ids=tokenizer.vocab_size, micro_rows=config.rows
     )
     with (
         Checkpoints(out / "checkpoints", keep=1) as checkpoints,
-        Progress("azr pretrain", config.steps) as progress,
+        Progress("azr pretrain", config.total_steps) as progress,
     ):
         found = checkpoints.restore_latest(abstract_state(model, optimizer, mesh))
         state = found[0] if found else init_state(model, optimizer, mesh, config.seed)
@@ -97,9 +111,7 @@ def pretrain(out: Path, config: PretrainConfig) -> None:
             if (step + 1) % 10 == 0:
                 spent, since = time.monotonic() - since, time.monotonic()
                 speed = 10 * fill(batch).tokens / spent
-                progress.step(
-                    {"step": step, "loss": float(metrics["loss"]), "tokens_per_s": speed}
-                )
+                progress.step({"step": step, "loss": float(metrics["loss"]), "tokens_per_s": speed})
             if (step + 1) % config.save_every == 0:
                 checkpoints.save(step + 1, state, {}, meta)
     write_model(out, state, tokenizer)
@@ -114,8 +126,7 @@ def write_model(out: Path, state: TrainState, tokenizer: Tokenizer) -> None:
 def batch_of(config: PretrainConfig, tokenizer: Tokenizer, step: int) -> Batch:
     """The batch of one step: documents until they fill it."""
     rng = random.Random(f"{config.seed}/pretrain/{step}")
-    decaying = step >= config.steps - config.decay_steps
-    documents = corpus.documents(rng, config.final_think if decaying else config.think)
+    documents = corpus.documents(rng, config.mix(step))
     groups: list[list[Sample]] = []
     size = 0
     while size < FILL * config.rows * config.row_tokens:
@@ -139,11 +150,11 @@ def _batches(
     ahead: queue.Queue[tuple[int, Batch]] = queue.Queue(maxsize=4)
 
     def produce() -> None:
-        for step in range(start, config.steps):
+        for step in range(start, config.total_steps):
             ahead.put((step, batch_of(config, tokenizer, step)))
 
     threading.Thread(target=produce, name="corpus", daemon=True).start()
-    for _ in range(start, config.steps):
+    for _ in range(start, config.total_steps):
         yield ahead.get()
 
 

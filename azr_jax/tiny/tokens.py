@@ -107,7 +107,7 @@ def write_tokenizer(directory: Path) -> None:
         "pad_token": PAD,
         "unk_token": UNK,
         "clean_up_tokenization_spaces": False,
-        "model_max_length": 1024,
+        "model_max_length": 2048,
     }
     (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=1))
 

@@ -81,6 +81,8 @@ def make_encoder(max_chars: int, max_depth: int, allow_nan: bool) -> Callable[[o
             raise Unsupported(f"result over {max_chars} characters")
         if kind is list or kind is tuple:
             if set(map(id, map(type, value))) <= _SCALARS:
+                if sum([len(v) for v in value if type(v) is str or type(v) is bytes]) > left:
+                    raise Unsupported(f"result over {max_chars} characters")
                 return spend(repr(value))
             spend("[]" + ", " * (count - 1))
             inner = ", ".join(items(value, depth - 1))

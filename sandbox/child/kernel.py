@@ -58,6 +58,7 @@ _ALLOWED = {
 _MAPPING = {"x86_64": (9, 10), "aarch64": (222, 226)}  # mmap, mprotect
 _TIMER_CREATE = {"x86_64": 222, "aarch64": 107}
 _TIMER_SETTIME = {"x86_64": 223, "aarch64": 110}
+_PRLIMIT = {"x86_64": 302, "aarch64": 261}
 _LANDLOCK = (444, 445, 446)  # create_ruleset, add_rule, restrict_self: the same on every arch
 _CLONE_NEW = {"ns": 0x20000, "uts": 0x4000000, "ipc": 0x8000000, "user": 0x10000000,
               "net": 0x40000000}  # fmt: skip
@@ -131,7 +132,7 @@ class Walls:
         if machine not in _AUDIT_ARCH or struct.calcsize("P") != 8:
             raise MissingPrimitive(1)
         self.level = level
-        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._libc = ctypes.CDLL(None)
         self._prctl = self._libc.prctl
         self._prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
         self._syscall = self._libc.syscall
@@ -145,6 +146,9 @@ class Walls:
         self._spec_cpu = ctypes.create_string_buffer(32)
         self._spec_wall = ctypes.create_string_buffer(32)
         self._filters = tuple(_Filter(seccomp_program(machine, rearm)) for rearm in (False, True))
+        self._prlimit = _PRLIMIT[machine]
+        self._rlimit = ctypes.create_string_buffer(16)
+        self._rlimit_at = ctypes.addressof(self._rlimit)
         self._base_bytes = 0
 
     def raise_in_zygote(self) -> None:
@@ -190,8 +194,8 @@ class Walls:
         """
         space = self._base_bytes + (memory_mb << 20)
         cpu = int(cpu_s * calls) + 2
-        resource.setrlimit(resource.RLIMIT_AS, (space, space))
-        resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
+        self._limit(resource.RLIMIT_AS, space)
+        self._limit(resource.RLIMIT_CPU, cpu)
         rearm = calls > 1
         if rearm:
             self._spec_cpu.raw = _itimerspec(cpu_s)
@@ -214,6 +218,12 @@ class Walls:
         address = self._filters[rearm].address
         if self._prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, address, 0, 0) != 0:
             raise MissingPrimitive(4)
+
+    def _limit(self, kind: int, value: int) -> None:
+        """setrlimit without the `resource` module, whose pages each child would fault in."""
+        struct.pack_into("@QQ", self._rlimit, 0, value, value)
+        if self._syscall(self._prlimit, 0, kind, self._rlimit_at, 0) != 0:
+            raise MissingPrimitive(5)
 
     def _arm(self, clock: int, seconds: float) -> None:
         event, timer = ctypes.addressof(self._event), ctypes.addressof(self._timer)

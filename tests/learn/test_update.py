@@ -6,7 +6,6 @@ from functools import cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -113,6 +112,13 @@ def relative(a: Any, b: Any) -> float:
     return float(max(jax.tree.leaves(errors)))
 
 
+@jax.jit
+def logits_of(params: Any, ids: Any, lengths: Any) -> Any:
+    """[1, t, v] of one sequence, right-padded: no packing, no chunks."""
+    hidden = MODEL.apply({"params": params}, ids, Layout.of_lengths(lengths, ids.shape[1]))
+    return MODEL.apply({"params": params}, hidden, method="unembed")
+
+
 def test_loss_of_a_batch_against_numpy_from_the_logits(params: Any, samples: list[Sample]) -> None:
     """Rewards -> advantages -> packed rows -> logits -> loss, against one sample at a time."""
     value, _, tally = gradients(params, pack(samples, 24, multiple=8), 1)
@@ -121,11 +127,11 @@ def test_loss_of_a_batch_against_numpy_from_the_logits(params: Any, samples: lis
     for sample in samples:
         if not sample.weight:
             continue
-        ids = np.array(sample.prompt + sample.completion[:-1])[None]
-        layout = Layout.of_lengths(jnp.array([ids.shape[1]]), ids.shape[1])
-        hidden = MODEL.apply({"params": params}, ids, layout)
-        logits = np.asarray(MODEL.apply({"params": params}, hidden, method="unembed"), np.float64)
-        z = logits[0, len(sample.prompt) - 1 :, :VALID] / TEMPERATURE
+        path = sample.prompt + sample.completion[:-1]
+        ids = np.zeros((1, 24), np.int32)
+        ids[0, : len(path)] = path
+        logits = np.asarray(logits_of(params, ids, np.array([len(path)])), np.float64)
+        z = logits[0, len(sample.prompt) - 1 : len(path), :VALID] / TEMPERATURE
         logp = z - z.max(-1, keepdims=True)
         logp -= np.log(np.exp(logp).sum(-1, keepdims=True))
         entropy = -(np.exp(logp) * logp).sum(-1)
@@ -299,6 +305,9 @@ def test_learning_rate_schedule() -> None:
     config = OptimizerConfig(learning_rate=1.0, warmup_steps=2, decay="linear")
     rate = learning_rate_schedule(config, 6)
     np.testing.assert_allclose([rate(n) for n in range(7)], [0.5, 1, 1, 0.75, 0.5, 0.25, 0])
+    late = OptimizerConfig(learning_rate=1.0, decay="linear", decay_steps=2)
+    rate = learning_rate_schedule(late, 6)
+    np.testing.assert_allclose([rate(n) for n in range(7)], [1, 1, 1, 1, 1, 0.5, 0])
 
 
 def test_bad_settings_are_named(params: Any) -> None:

@@ -157,17 +157,16 @@ def test_odd_sources(box):
 
 
 def test_killed_zygotes_lose_no_job():
+    """Two kills can hit one job at most twice: within its retries."""
+    code = "def f():\n    s = 0\n    for i in range(20000): s += i\n    return {k}"
     with Sandbox(limits=LIMITS, workers=2, cache_size=0) as box:
-        jobs = [
-            Job(f"def f():\n    s = 0\n    for i in range(20000): s += i\n    return {k}", ("",))
-            for k in range(200)
-        ]
-        futures = [box.submit(job) for job in jobs]
-        for _ in range(3):
+        for start in (0, 100):
+            numbers = range(start, start + 100)
+            futures = [box.submit(Job(code.format(k=k), ("",))) for k in numbers]
             time.sleep(0.03)
-            for pid in box.zygote_pids():
+            for pid in box.zygote_pids()[:2]:
                 os.kill(pid, signal.SIGKILL)
-        assert [f.result().outputs for f in futures] == [(str(k),) for k in range(200)]
+            assert [f.result().outputs for f in futures] == [(str(k),) for k in numbers]
         assert box.stats()["zygotes_lost"] > 0 and box.stats()["INFRA"] == 0
 
 

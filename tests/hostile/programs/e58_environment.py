@@ -5,4 +5,4 @@
 import os
 
 def f(x):
-    return sorted(k for k in os.environ if k not in ('PYTHONHASHSEED', 'LC_ALL', 'TZ', 'LC_CTYPE')) and 'escaped'
+    return sorted(k for k in os.environ if k not in ('PYTHONHASHSEED', 'LC_ALL', 'LD_BIND_NOW', 'TZ', 'LC_CTYPE')) and 'escaped'
