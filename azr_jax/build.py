@@ -23,6 +23,7 @@ from azr_jax.model.sharding import make_mesh
 from azr_jax.policy import keep_tokenizer, load_policy
 from azr_jax.report.progress import Progress
 from azr_jax.run import Run, RunConfig
+from azr_jax.selfplay import seeds
 from azr_jax.selfplay.play import PlayConfig, SelfPlay
 from azr_jax.selfplay.rewards import RewardConfig
 from sandbox import Limits, Sandbox, SandboxUnavailable
@@ -53,6 +54,8 @@ def open_run() -> Iterator[Run]:
     directory = Path(config.run_dir)
     _require_same_config(directory, text)
     _require_lengths(config, play, sampling)
+    if not (directory / "config.gin").is_file():  # a run that goes on has its seeds
+        _require_seeds(config)
     mesh = make_mesh(mesh_config)
     policy = load_policy(config.init_checkpoint, mesh, model)
     tokenizer = policy.tokenizer
@@ -74,7 +77,7 @@ def open_run() -> Iterator[Run]:
             play, rewards, box, lambda prompt: len(tokenizer.encode(prompt)), config.seed
         )
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "config.gin").write_text(text, encoding="utf-8")
+        _keep_config(directory, text)
         keep_tokenizer(policy, directory)
         run = Run(
             config=config,
@@ -120,11 +123,27 @@ def _require_same_config(directory: Path, text: str) -> None:
         )
 
 
+def _keep_config(directory: Path, text: str) -> None:
+    """Whole or not at all: a torn file would look like another configuration."""
+    fresh = directory / "config.tmp"
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(directory / "config.gin")
+
+
 def _bindings(text: str) -> dict[str, str]:
     """name -> value of gin's operative text, of what must not change."""
     joined = re.sub(r"\\\n\s*|(?<=[\[({,])\n\s*", "", text)
     pairs = re.findall(r"^([\w./]+) = (.*)$", joined, flags=re.MULTILINE)
     return {name: value for name, value in pairs if name.rpartition(".")[2] not in MAY_CHANGE}
+
+
+def _require_seeds(config: RunConfig) -> None:
+    """Seed files that are there and can be read; they are run much later."""
+    for name in config.seed_files:
+        try:
+            seeds.load_seeds(Path(name))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"SEED_FILES: cannot read {name}: {error}") from error
 
 
 def _require_lengths(config: RunConfig, play: PlayConfig, sampling: SamplerConfig) -> None:

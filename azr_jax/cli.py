@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -60,6 +61,60 @@ def _config_of(run_dir: str | None) -> str | None:
     return str(path) if run_dir and path.is_file() else None
 
 
+def _eval(args: argparse.Namespace) -> None:
+    _require_folder(args.out)
+    model_from_gin = _parse_for_checkpoint(args)
+    from azr_jax.inference import eval_command
+
+    sampled = args.samples_per_problem > 1
+    found = eval_command(
+        args.checkpoint,
+        args.benchmark,
+        args.data,
+        samples=args.samples_per_problem,
+        temperature=float(sampled) if args.temperature is None else args.temperature,
+        sandbox_level=args.sandbox_level,
+        model_from_gin=model_from_gin,
+    )
+    _write_lines([found], args.out)
+
+
+def _generate(args: argparse.Namespace) -> None:
+    _require_folder(args.out)
+    model_from_gin = _parse_for_checkpoint(args)
+    from azr_jax.inference import generate_command
+
+    rows = generate_command(
+        args.checkpoint,
+        args.prompts,
+        max_tokens=args.max_tokens,
+        temperature=args.temperature,
+        model_from_gin=model_from_gin,
+    )
+    _write_lines(rows, args.out)
+
+
+def _parse_for_checkpoint(args: argparse.Namespace) -> bool:
+    """Reads the gin files that were given, else those that the checkpoint was made with.
+
+    Returns whether files were given that describe the model: how it is to be computed.
+    """
+    checkpoint = Path(args.checkpoint)
+    if args.checkpoint != "tiny" and not checkpoint.is_dir():
+        raise UserError(f"checkpoint {args.checkpoint!r}: no such directory")
+    folder = checkpoint.resolve()
+    run = folder.parent.parent if folder.parent.name == "checkpoints" else folder
+    files = args.gin_file or [_config_of(str(run)) or DEFAULT_RUN]
+    config.parse(files, list(args.gin_bindings))
+    return bool(args.gin_file) and config.is_bound("ModelConfig")
+
+
+def _require_folder(out: Path | None) -> None:
+    """Whether a result can be written there is known before it is worked for."""
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise UserError(f"cannot write {out}: it is a folder, or its folder does not exist")
+
+
 def _verify(args: argparse.Namespace) -> None:
     from sandbox import Sandbox, SandboxUnavailable
     from sandbox.verify import TaskError, verify_file
@@ -93,10 +148,12 @@ def _write_lines(rows: Iterable[Mapping[str, object]], out: Path | None) -> None
 
 
 def _pretrain(args: argparse.Namespace) -> None:
-    config.parse(args.gin_file, args.gin_bindings)
+    config.parse(args.gin_file or [DEFAULT_RUN], args.gin_bindings)
     from azr_jax.tiny.pretrain import pretrain
+    from azr_jax.vet import vet
 
     pretrain(args.out, config.build("PretrainConfig"))
+    vet(args.out)
 
 
 # --- flags ---------------------------------------------------------------------------------------
@@ -136,6 +193,29 @@ def _parser() -> _Parser:
     train.add_argument("--run_dir", metavar="DIR")
     train.add_argument("--steps", type=_positive, metavar="TOTAL", help="of the whole run")
 
+    evaluate = command("eval", _eval, "measure a checkpoint on a benchmark", gin=True)
+    evaluate.add_argument("--checkpoint", metavar="DIR", required=True)
+    evaluate.add_argument("--benchmark", metavar="NAME", required=True)
+    evaluate.add_argument("--data", type=Path, metavar="FILE", help="default: as shipped")
+    evaluate.add_argument("--samples_per_problem", type=_positive, metavar="N", default=1)
+    evaluate.add_argument(
+        "--temperature",
+        type=_temperature,
+        metavar="T",
+        help="0 is greedy; default: 0 for one sample a problem, 1 for more",
+    )
+    evaluate.add_argument("--sandbox_level", type=int, choices=(1, 2, 3), default=2)
+
+    generate = command("generate", _generate, "complete prompts with a checkpoint", gin=True)
+    generate.add_argument("--checkpoint", metavar="DIR", required=True)
+    generate.add_argument("--prompts", type=Path, metavar="FILE.jsonl", required=True)
+    generate.add_argument("--max_tokens", type=_positive, metavar="N", help="new ones, at most")
+    generate.add_argument(
+        "--temperature", type=_temperature, metavar="T", default=1.0, help="0 is greedy; default: 1"
+    )
+    for added in (evaluate, generate):
+        added.add_argument("--out", type=Path, metavar="FILE", help="default: standard output")
+
     verify = command("verify", _verify, "check the answers of a tasks file; no model is needed")
     verify.add_argument("tasks", type=Path, metavar="TASKS.jsonl")
     verify.add_argument("--out", type=Path, metavar="FILE", help="default: standard output")
@@ -154,6 +234,16 @@ def _positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
     return int(text)
+
+
+def _temperature(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no temperature: 0 (greedy) or more")
+    return value
 
 
 def _one_line(error: BaseException) -> str:

@@ -91,6 +91,11 @@ def build(name: str) -> Any:
     return _translated(gin.get_configurable(name), source=name)
 
 
+def is_bound(name: str) -> bool:
+    """Whether the parsed gin says anything of that dataclass."""
+    return bool(gin.get_bindings(name))
+
+
 def operative_text() -> str:
     """All that was built, with defaults: what a run keeps as its `config.gin`."""
     return str(gin.operative_config_str())

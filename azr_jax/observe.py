@@ -71,7 +71,8 @@ def step_row(
     put = _Means(row)
     put("valid_proposals", (p.valid for p in proposals if p.status not in ("HELD_OUT", "INFRA")))
     put("novel_proposals", (p.novel for p in proposals if p.valid))
-    put("duplicate_programs", (p.copies > 0 for p in proposals if p.valid))
+    written = [p for p in proposals if p.valid and p.request.task_type != "induction"]
+    put("duplicate_programs", (p.copies > 0 for p in written))
     put("program_lines", (p.task.program.count("\n") for p in proposals if p.task is not None))
     for name in config.task_types:
         mine = [(p, r) for p, r in zip(proposals, rates, strict=True) if _type(p) == name]

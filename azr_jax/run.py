@@ -28,7 +28,7 @@ from azr_jax.observe import Rollout
 from azr_jax.policy import Policy
 from azr_jax.report.metrics import SegmentWriter, read_rows
 from azr_jax.report.progress import Progress
-from azr_jax.report.summary import Summary, make_summary, write_summary
+from azr_jax.report.summary import Summary, make_summary, read_summary, write_summary
 from azr_jax.selfplay import seeds
 from azr_jax.selfplay.play import (
     Answer,
@@ -155,7 +155,14 @@ class Run:
         return play
 
     def finish(self, state: TrainState, play: SelfPlayState) -> Summary:
-        """Final checkpoint, final measurement, `summary.json`."""
+        """Final checkpoint, final measurement, `summary.json`; or those that are there already."""
+        done = read_summary(self.directory)
+        if done is not None and done["steps"] == int(state.step):
+            self.progress.note(
+                f"this run is finished. To start anew, remove {self.directory} or name another "
+                "--run_dir; to go on, give more --steps"
+            )
+            return done
         self.save(state, play)
         self.checkpoints.wait()
         before, after = self.measured("before"), self.measure("after", state)
@@ -164,7 +171,7 @@ class Run:
             run=str(self.directory),
             steps=int(state.step),
             seconds=self.elapsed(),
-            device=f"{jax.device_count()} x {device.device_kind}",
+            device=f"{self.policy.mesh.size} x {device.device_kind}",
             sandbox_level=self.game.box.level,
             valid_proposals=[
                 row["valid_proposals"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from azr_jax import observe
 from azr_jax.build import open_run
 from azr_jax.learn.advantages import trr_plus_plus
+from azr_jax.learn.checkpoint import CheckpointError
 from azr_jax.report.summary import Summary, print_summary
 from azr_jax.run import Run
 from azr_jax.selfplay.triplet import group_of
@@ -60,5 +61,8 @@ def train(run: Run) -> Summary:
 
 def train_command() -> None:
     """`azr train`: build the run that the parsed gin describes, train, print the table."""
-    with open_run() as run:
-        print_summary(train(run), run.console)
+    try:
+        with open_run() as run:
+            print_summary(train(run), run.console)
+    except CheckpointError as error:  # a full disk, say: the message tells what to do
+        raise SystemExit(f"azr: {error}") from error

@@ -34,6 +34,8 @@ ARROWS: dict[str, set[str]] = {
     "observe": {"selfplay", "model"},
     "run": {"policy", "observe", *TRAINED_WITH},
     "build": {"policy", "run", "config", *TRAINED_WITH},
+    "inference": {"policy", "config", "evals", "selfplay", "model", "sandbox", "report"},
+    "vet": {"policy", "config", "evals", "model", "selfplay", "sandbox"},
     "train": {"build", "run", "observe", *TRAINED_WITH},
 }
 EVERYWHERE = {"errors", ""}  # "" is azr_jax/__init__.py: the version

@@ -18,7 +18,14 @@ from azr_jax.errors import UserError
 from azr_jax.model.sampler import Completion, Prompt
 from azr_jax.selfplay.play import Answer, Pending, Request, SelfPlay
 from azr_jax.selfplay.tasks import solve_prompt
-from azr_jax.selfplay.triplet import TASK_TYPES, Task, TaskType, program_key, task_from_json
+from azr_jax.selfplay.triplet import (
+    TASK_TYPES,
+    Task,
+    TaskType,
+    Triplet,
+    program_key,
+    task_from_json,
+)
 
 SHIPPED = Path(__file__).parent / "tiny"
 BENCHMARKS = {"tiny-dev": SHIPPED / "dev.jsonl", "tiny-test": SHIPPED / "test.jsonl"}
@@ -46,14 +53,15 @@ def load_tasks(path: Path) -> list[EvalTask]:
     if not path.is_file():
         raise UserError(f"{path}: no such benchmark file")
     tasks = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             row = json.loads(line)
             if row["task_type"] not in TASK_TYPES:
                 raise ValueError(f"unknown task type {row['task_type']!r}")
-            tasks.append(
-                EvalTask(row["id"], row["task_type"], row["category"], task_from_json(row["task"]))
-            )
+            task = task_from_json(row["task"])
+            if isinstance(task, Triplet) == (row["task_type"] == "induction"):
+                raise ValueError(f"the task is none of {row['task_type']}")
+            tasks.append(EvalTask(row["id"], row["task_type"], row["category"], task))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}:{number}: not a task: {error!r}") from error
     return tasks

@@ -49,8 +49,7 @@ class Progress:
         self._phase = "starting"
         self._phase_since = self._since = time.monotonic()
         self._recent: deque[Row] = deque(maxlen=_RECENT_STEPS)
-        start = (self._since, first_step)
-        self._step_ends: deque[tuple[float, int]] = deque([start], maxlen=_RECENT_STEPS + 1)
+        self._step_ends: deque[tuple[float, int]] = deque(maxlen=_RECENT_STEPS)
         self._unit = unit
         self._spinner = Spinner("dots", style="cyan")
         self._live = (
@@ -141,10 +140,11 @@ class Progress:
         return [key for key in (self._recent[-1] if self._recent else {}) if _under(key, prefix)]
 
     def _seconds_left(self) -> float | None:
-        (since, before), (now, done) = self._step_ends[0], self._step_ends[-1]
-        if done == before:
+        ends = tuple(self._step_ends)
+        if len(ends) < 2:
             return None
-        return (now - since) / (done - before) * (self._total - done)
+        (since, before), (now, done) = ends[0], ends[-1]
+        return (now - since) / max(done - before, 1) * (self._total - done)
 
     # --- the live view ---------------------------------------------------------------------
 
