@@ -160,6 +160,17 @@ def test_a_mistake_in_a_file_names_its_line(
     assert f"{path}:3: LossConfig has no clip_hi; did you mean clip_high?" in line
 
 
+def test_an_include_is_found_beside_a_folder_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the first run there is a folder `runs`."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "mine.gin").write_text("include 'runs/tiny.gin'\n")
+    config.parse(["mine.gin"])
+    assert config.build("PlayConfig").prompt_style == "compact"
+
+
 def test_required_values_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "INIT_CHECKPOINT must be set" in refused(
         capsys, "train", "--gin_file", "runs/azr_7b.gin"
@@ -199,8 +210,11 @@ def test_bindings_come_last_and_flags_after_them(monkeypatch: pytest.MonkeyPatch
 def test_pretrain_reads_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr("azr_jax.tiny.pretrain.pretrain", lambda *given: seen.append(given))
+    vetted = []
+    monkeypatch.setattr("azr_jax.vet.vet", vetted.append)
     flags = ["--out", str(tmp_path), "--gin_bindings", "PretrainConfig.seed = 9"]
     assert cli.main(["pretrain", *flags]) == 0
+    assert vetted == [tmp_path]
     ((out, recipe),) = seen
     assert (out, recipe.seed) == (tmp_path, 9)
 

@@ -109,10 +109,11 @@ class Progress:
     def _line(self) -> None:
         self._last_line = time.monotonic()
         parts = [f"{self._unit} {self._done}/{self._total}"]
+        in_phase = time.monotonic() - self._phase_since
+        if not self._recent or in_phase >= self._heartbeat_s / 2:
+            parts.append(f"{self._phase} for {_clock(in_phase)}")
         if self._recent:
             parts += [f"{name} {value}" for name, value in self._numbers().items()]
-        else:
-            parts.append(f"{self._phase} for {_clock(time.monotonic() - self._phase_since)}")
         parts.append(f"elapsed {_clock(time.monotonic() - self._since)}")
         if (left := self._seconds_left()) is not None:
             parts.append(f"left {_clock(left)}")
