@@ -152,6 +152,7 @@ class Checkpoints:
 
     def _open(self) -> Any:
         if self._writer is None:
+            logging.getLogger("absl").addFilter(_not_of_a_save)
             self._writer = ocp.training.Checkpointer(
                 self._directory,
                 context=_context(),
@@ -170,6 +171,11 @@ class Checkpoints:
                 "is writable and has free space, then run the same command again: "
                 + (f"it resumes from step {left[0]}" if left else "it starts anew")
             ) from error
+
+
+def _not_of_a_save(record: logging.LogRecord) -> bool:
+    """Drops the tracebacks that Orbax's threads log: `wait` raises the same errors, once."""
+    return not (record.levelno == logging.ERROR and "orbax" in record.pathname)
 
 
 def save_params(directory: PathLike, params: Params, meta: Json) -> None:
