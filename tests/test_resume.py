@@ -144,6 +144,7 @@ def test_a_full_disk_is_told_and_loses_nothing(start: Start, small_disk: Path) -
     filler = fill(small_disk)
     _, err = process.communicate(timeout=600)
     assert process.returncode == 1
+    assert "Traceback" not in err
     last = err.strip().splitlines()[-1]
     assert last.startswith("azr: ")
     assert "the disk is full" in last or "has free space" in last
