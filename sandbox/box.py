@@ -37,8 +37,11 @@ class Sandbox:
         limits: budgets of each call.
         level: 3 full (seccomp, landlock, namespaces), 2 kernel (seccomp), 1 process (rlimits and
             kill only: no wall around files and network). Never lowered silently.
-        workers: programs that run at once; default: the cores this process may use.
+        workers: programs that run at once; default: one more than the cores this process may use,
+            so that none idles while a verdict is handed over. The CPU limit is on CPU time.
         cache_size: verdicts remembered; 0 for none. INFRA never is.
+        interpreters: of different hash seeds, that have to agree on a deterministic job; with 1
+            only its two calls in one process have to, which misses the order of a set.
 
     Raises:
         SandboxUnavailable: the level cannot be had here; the message says what is missing.
@@ -50,12 +53,14 @@ class Sandbox:
         level: int = 2,
         workers: int | None = None,
         cache_size: int = 65536,
+        interpreters: int = 2,
     ) -> None:
         from sandbox.probe import require
 
         self.limits = limits or Limits()
-        self.workers = workers or len(os.sched_getaffinity(0))
+        self.workers = workers or len(os.sched_getaffinity(0)) + 1
         self.level = level
+        self.interpreters = interpreters
         self._cache_size = cache_size
         self._cache: OrderedDict[_Key, Outcome] = OrderedDict()
         self._in_flight: dict[_Key, list[tuple[str, Future[Outcome]]]] = {}
@@ -63,7 +68,7 @@ class Sandbox:
         self._counts: dict[str, int] = dict.fromkeys(("jobs", "cache_hits", "shared"), 0)
         self._counts.update({status.value: 0 for status in Status})
         self._closed = False
-        self._dispatcher = Dispatcher(self.workers, level)
+        self._dispatcher = Dispatcher(self.workers, level, self.limits)
         self._dispatcher.start()
         try:
             require(self)
@@ -248,7 +253,7 @@ class _Course:
             for first, second in zip(self._first, self._verdicts, strict=True):
                 _reconcile(first, second)
             self._verdicts = self._first
-        elif self._job.deterministic:
+        elif self._job.deterministic and self._box.interpreters > 1:
             good = [i for i, v in enumerate(self._verdicts) if v.status is Status.OK]
             all_needed = self._job.stop_at_failure
             if good and not (all_needed and len(good) < len(self._verdicts)):

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from sandbox.child.kernel import PRIMITIVES
 from sandbox.child.zygote import CONTROL, HELLO, REFUSED
+from sandbox.jobs import Limits
 
 _BOOTSTRAP = (
     "import sys, types; p = types.ModuleType('sandbox'); p.__path__ = [sys.argv[1]]; "
@@ -80,7 +81,7 @@ class Counters:
 class _Zygote:
     """One fork server and its three pipes, seen from the parent."""
 
-    def __init__(self, flavour: int, level: int) -> None:
+    def __init__(self, flavour: int, level: int, usual: Limits) -> None:
         self.flavour = flavour
         job_read, self.job_fd = os.pipe()
         self.result_fd, result_write = os.pipe()
@@ -91,7 +92,8 @@ class _Zygote:
             self.process = subprocess.Popen(
                 [
                     sys.executable, "-S", "-s", "-P", "-B", "-c", _BOOTSTRAP,
-                    str(Path(__file__).parent), str(os.getpid()), str(level), *map(str, theirs),
+                    str(Path(__file__).parent), str(os.getpid()), str(level), repr(usual.cpu_s),
+                    repr(usual.wall_s), str(usual.memory_mb), *map(str, theirs),
                 ],
                 env={**_ENVIRONMENT, "PYTHONHASHSEED": str(flavour)},
                 cwd="/",
@@ -140,11 +142,15 @@ class _Pool:
 
 
 class Dispatcher(threading.Thread):
-    """Runs requests on at most `workers` children at once until `close`."""
+    """Runs requests on at most `workers` children at once until `close`.
 
-    def __init__(self, workers: int, level: int) -> None:
+    Zygotes are prepared for jobs under the limits `usual`; others cost a little more.
+    """
+
+    def __init__(self, workers: int, level: int, usual: Limits) -> None:
         super().__init__(name="sandbox-dispatcher", daemon=True)
         self._workers = workers
+        self._usual = usual
         self._level = level
         self._incoming: deque[Request] = deque()
         self._pools = (_Pool(), _Pool())
@@ -240,7 +246,7 @@ class Dispatcher(threading.Thread):
 
     def _start(self, flavour: int) -> _Zygote | None:
         try:
-            zygote = _Zygote(flavour, self._level)
+            zygote = _Zygote(flavour, self._level, self._usual)
         except OSError as error:
             self.refusal = self.refusal or f"cannot start a process: {error}"
             self._retry_or_fail(self._pools[flavour].waiting.popleft())

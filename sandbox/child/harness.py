@@ -77,7 +77,7 @@ def run(
             space["__builtins__"] = builtins
             kind, text = OK, ""
             try:
-                if rearm is not None:
+                if rearm is not None and index:
                     rearm()
                 exec(program, space)
                 function = space[entry] if entry in space else _missing(entry)

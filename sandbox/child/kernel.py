@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-import resource
 import struct
+from typing import Any
 
 PRIMITIVES = (
     "nothing",
@@ -27,6 +27,9 @@ PRIMITIVES = (
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP = 1, 4, 22
 PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
 SECCOMP_MODE_FILTER = 2
+RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_CORE, RLIMIT_NOFILE = 0, 1, 4, 7
+RLIMIT_MEMLOCK, RLIMIT_AS, RLIMIT_MSGQUEUE = 8, 9, 12
+RLIM_INFINITY = 2**64 - 1
 SIGKILL = 9
 CLOCK_MONOTONIC, CLOCK_PROCESS_CPUTIME_ID = 1, 2
 
@@ -59,9 +62,14 @@ _MAPPING = {"x86_64": (9, 10), "aarch64": (222, 226)}  # mmap, mprotect
 _TIMER_CREATE = {"x86_64": 222, "aarch64": 107}
 _TIMER_SETTIME = {"x86_64": 223, "aarch64": 110}
 _PRLIMIT = {"x86_64": 302, "aarch64": 261}
+_PRCTL = {"x86_64": 157, "aarch64": 167}
 _LANDLOCK = (444, 445, 446)  # create_ruleset, add_rule, restrict_self: the same on every arch
 _CLONE_NEW = {"ns": 0x20000, "uts": 0x4000000, "ipc": 0x8000000, "user": 0x10000000,
               "net": 0x40000000}  # fmt: skip
+
+
+Budget = tuple[float, float, int]
+"""CPU seconds and wall seconds of a call, and MiB of memory on top of the interpreter's own."""
 
 
 class MissingPrimitive(Exception):
@@ -79,37 +87,41 @@ def seccomp_program(machine: str, rearm: bool) -> bytes:
     mprotect: allowed unless they ask for PROT_EXEC. With `rearm`, timer_settime is allowed on the
     timers 0 and 1 (the per-call ones; the job's total budget sits on the timers 2 and 3).
     Anything else: EPERM.
+
+    A binary search over the call numbers: the kernel runs a filter once for every number there is
+    when a child installs it, and a linear list would cost each program more than its own work.
     """
     load, jeq, jge, jset, ret = 0x20, 0x15, 0x35, 0x45, 0x06
     allow, eperm, kill = 0x7FFF0000, 0x00050001, 0x80000000
-    code: list[tuple[int, int, int, int]] = []
+    Code = list[tuple[int, int, int, int]]
+    allowed: Code = [(ret, 0, 0, allow)]
+    denied: Code = [(ret, 0, 0, eperm)]
+    # The low halves of the third argument (prot: PROT_EXEC) and of the first (the timer).
+    mapping: Code = [(load, 0, 0, 16 + 8 * 2), (jset, 0, 1, 4), *denied, *allowed]
+    settime: Code = [(load, 0, 0, 16), (jge, 0, 1, 2), *denied, *allowed]
 
-    def op(opcode: int, k: int, true: int = 0, false: int = 0) -> None:
-        code.append((opcode, true, false, k))
-
-    op(load, 4)  # seccomp_data.arch
-    op(jeq, _AUDIT_ARCH[machine], 1, 0)
-    op(ret, kill)
-    op(load, 0)  # seccomp_data.nr
-    if machine == "x86_64":
-        op(jge, _X32_BIT, 0, 1)
-        op(ret, kill)
-    for number in _ALLOWED[machine].values():
-        op(jeq, number, 0, 1)
-        op(ret, allow)
-    for number in _MAPPING[machine]:
-        op(jeq, number, 0, 4)
-        op(load, 16 + 8 * 2)  # low half of the third argument: prot
-        op(jset, 4, 0, 1)  # PROT_EXEC
-        op(ret, eperm)
-        op(ret, allow)
+    answers = dict.fromkeys(_ALLOWED[machine].values(), allowed)
+    answers.update(dict.fromkeys(_MAPPING[machine], mapping))
     if rearm:
-        op(jeq, _TIMER_SETTIME[machine], 0, 4)
-        op(load, 16)  # low half of the first argument: the timer
-        op(jge, 2, 0, 1)
-        op(ret, eperm)
-        op(ret, allow)
-    op(ret, eperm)
+        answers[_TIMER_SETTIME[machine]] = settime
+    ranges: list[tuple[int, Code]] = []  # (first number, answer), up to the next range's
+    for number in range(max(answers) + 2):
+        answer = answers.get(number, denied)
+        if not ranges or ranges[-1][1] is not answer:
+            ranges.append((number, answer))
+
+    def search(ranges: list[tuple[int, Code]]) -> Code:
+        if len(ranges) == 1:
+            return ranges[0][1]
+        middle = len(ranges) // 2
+        below, above = search(ranges[:middle]), search(ranges[middle:])
+        return [(jge, len(below), 0, ranges[middle][0]), *below, *above]
+
+    code: Code = [(load, 0, 0, 4), (jeq, 1, 0, _AUDIT_ARCH[machine]), (ret, 0, 0, kill)]
+    code += [(load, 0, 0, 0)]
+    if machine == "x86_64":
+        code += [(jge, 0, 1, _X32_BIT), (ret, 0, 0, kill)]
+    code += search(ranges)
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in code)
 
 
@@ -118,121 +130,129 @@ class _Filter:
 
     def __init__(self, program: bytes) -> None:
         self._code = ctypes.create_string_buffer(program, len(program))
-        self._fprog = ctypes.create_string_buffer(
-            struct.pack("@HP", len(program) // 8, ctypes.addressof(self._code))
-        )
-        self.address = ctypes.addressof(self._fprog)
+        self.pointer = _pointer(struct.pack("@HP", len(program) // 8, ctypes.addressof(self._code)))
+
+
+_Call = tuple[Any, Any, Any, Any, Any, Any]
+"""A system call: its number and five arguments, which are 31-bit integers or made by
+`ctypes.byref`: those ctypes passes on as they are. Every call made here returns 0 when all is
+well."""
 
 
 class Walls:
-    """Prepared in the zygote at the requested level; `enter` and `seal` run in each child."""
+    """Prepared in the zygote at the requested level; `enter` runs in each child.
 
-    def __init__(self, level: int) -> None:
+    The calls that a child makes are laid out beforehand, as plain tuples: each page that a child
+    has to touch first costs as much as ten system calls.
+    """
+
+    def __init__(self, level: int, usual: Budget) -> None:
         machine = os.uname().machine
         if machine not in _AUDIT_ARCH or struct.calcsize("P") != 8:
             raise MissingPrimitive(1)
         self.level = level
+        self.usual = usual
         self._libc = ctypes.CDLL(None)
-        self._prctl = self._libc.prctl
-        self._prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
         self._syscall = self._libc.syscall
-        self._syscall.argtypes = [ctypes.c_long] * 5
-        self._syscall.restype = ctypes.c_long
         self._create, self._settime = _TIMER_CREATE[machine], _TIMER_SETTIME[machine]
+        self._prlimit, self._prctl = _PRLIMIT[machine], _PRCTL[machine]
         # struct sigevent { union sigval; int signo = SIGKILL; int notify = SIGEV_SIGNAL; ... }
-        self._event = ctypes.create_string_buffer(struct.pack("@qii48x", 0, SIGKILL, 0))
-        self._timer = ctypes.create_string_buffer(8)
-        self._spec = ctypes.create_string_buffer(32)
-        self._spec_cpu = ctypes.create_string_buffer(32)
-        self._spec_wall = ctypes.create_string_buffer(32)
+        self._event = _pointer(struct.pack("@qii48x", 0, SIGKILL, 0))
+        self._timer = _pointer(bytes(8))
         self._filters = tuple(_Filter(seccomp_program(machine, rearm)) for rearm in (False, True))
-        self._prlimit = _PRLIMIT[machine]
-        self._rlimit = ctypes.create_string_buffer(16)
-        self._rlimit_at = ctypes.addressof(self._rlimit)
+        self._die_with_parent: _Call = (self._prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+        self._specs: dict[float, Any] = {}
         self._base_bytes = 0
+        nothing: _Call = (self._prlimit, 0, RLIMIT_AS, 0, 0, 0)
+        # By number of calls; harmless, for rehearsals, until `raise_in_zygote`.
+        self._plans: dict[int, tuple[_Call, ...]] = {1: (nothing,) * 5}
 
     def raise_in_zygote(self) -> None:
         """What children inherit for free: rlimits, no_new_privs, and level 3's extra walls."""
-        try:
-            for kind, value in (
-                (resource.RLIMIT_CORE, 0),
-                (resource.RLIMIT_FSIZE, 0),
-                (resource.RLIMIT_MEMLOCK, 0),
-                (resource.RLIMIT_MSGQUEUE, 0),
-                (resource.RLIMIT_NOFILE, 16),
-            ):
-                resource.setrlimit(kind, (value, value))
-        except (OSError, ValueError):
-            raise MissingPrimitive(5) from None
+        for kind, value in (
+            (RLIMIT_CORE, 0),
+            (RLIMIT_FSIZE, 0),
+            (RLIMIT_MEMLOCK, 0),
+            (RLIMIT_MSGQUEUE, 0),
+            (RLIMIT_NOFILE, 16),
+        ):
+            self._make(5, self._limit(kind, value, value))
         if self.level >= 3:
             self._namespaces()
-        if self._prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-            raise MissingPrimitive(3)
+        self._make(3, (self._prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         if self.level >= 3:
             self._landlock()
-        self._prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        self._prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-
-    def measure(self) -> None:
-        """Remember the zygote's own address space: a program's memory budget comes on top."""
+        self._make(3, (self._prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+        self._make(3, (self._prctl, PR_SET_DUMPABLE, 0, 0, 0, 0))
+        # A program's memory comes on top of the zygote's own. Only the soft limit is set here, so
+        # that a job may have more; from level 2 on no program can call setrlimit.
         with open("/proc/self/statm", "rb") as statm:
-            self._base_bytes = int(statm.read().split()[0]) * resource.getpagesize()
+            self._base_bytes = int(statm.read().split()[0]) * os.sysconf("SC_PAGESIZE")
+        space = self._base_bytes + (self.usual[2] << 20)
+        self._make(5, self._limit(RLIMIT_AS, space, RLIM_INFINITY))
+        self._plans = {calls: self._plan(self.usual, calls) for calls in range(1, 33)}
 
     def die_with_parent(self, parent: int) -> None:
         """SIGKILL when the parent dies, also when it died before this call."""
-        if self._prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0:
+        if self._syscall(*self._die_with_parent) != 0:
             raise MissingPrimitive(2)
         if os.getppid() != parent:
             os._exit(1)
 
-    def budget(self, cpu_s: float, wall_s: float, memory_mb: int, calls: int) -> bool:
-        """Arm the clocks and the memory limit; True when `rearm` has to be called per call.
+    def enter(self, budget: Budget, calls: int) -> None:
+        """Arm the clocks and the memory limit, and from level 2 on close the filter behind them.
 
         A job of one call has one CPU timer and one wall timer, beyond its reach. With more calls
-        it has a per-call pair, which the harness (and so the program) can set again, and a total
-        pair of `calls` times the budget, which nobody can.
+        it has a per-call pair, which the harness (and so the program) can set again by `rearm`,
+        and a total pair of `calls` times the budget, which nobody can.
         """
-        space = self._base_bytes + (memory_mb << 20)
-        cpu = int(cpu_s * calls) + 2
-        self._limit(resource.RLIMIT_AS, space)
-        self._limit(resource.RLIMIT_CPU, cpu)
-        rearm = calls > 1
-        if rearm:
-            self._spec_cpu.raw = _itimerspec(cpu_s)
-            self._spec_wall.raw = _itimerspec(wall_s)
-            self._arm(CLOCK_PROCESS_CPUTIME_ID, cpu_s)
-            self._arm(CLOCK_MONOTONIC, wall_s)
-        self._arm(CLOCK_PROCESS_CPUTIME_ID, cpu_s * calls)
-        self._arm(CLOCK_MONOTONIC, wall_s * calls)
-        return rearm
+        plan = self._plans.get(calls) if budget == self.usual else None
+        syscall = self._syscall
+        for call in plan or self._plan(budget, calls):
+            if syscall(*call) != 0:
+                raise MissingPrimitive(6)
 
-    def rearm(self) -> None:
+    def rearm(self, budget: Budget) -> None:
         """Give the next call a fresh budget (timers 0 and 1)."""
-        self._syscall(self._settime, 0, 0, ctypes.addressof(self._spec_cpu), 0)
-        self._syscall(self._settime, 1, 0, ctypes.addressof(self._spec_wall), 0)
+        cpu_s, wall_s, _ = budget
+        self._syscall(self._settime, 0, 0, self._spec(cpu_s), 0, 0)
+        self._syscall(self._settime, 1, 0, self._spec(wall_s), 0, 0)
 
-    def seal(self, rearm: bool) -> None:
-        """Install the seccomp filter (levels 2 and 3)."""
-        if self.level < 2:
-            return
-        address = self._filters[rearm].address
-        if self._prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, address, 0, 0) != 0:
-            raise MissingPrimitive(4)
+    def _plan(self, budget: Budget, calls: int) -> tuple[_Call, ...]:
+        cpu_s, wall_s, memory_mb = budget
+        made: list[_Call] = []
+        if self.level < 2 or memory_mb != self.usual[2]:
+            space = self._base_bytes + (memory_mb << 20)
+            made.append(self._limit(RLIMIT_AS, space, space))
+        if self.level < 2:  # where a program could delete its timers
+            whole = int(cpu_s * calls) + 2
+            made.append(self._limit(RLIMIT_CPU, whole, whole))
+        number = 0  # a new process counts its timers from here
+        for times in (1,) if calls == 1 else (1, calls):
+            for clock, seconds in (CLOCK_PROCESS_CPUTIME_ID, cpu_s), (CLOCK_MONOTONIC, wall_s):
+                made.append((self._create, clock, self._event, self._timer, 0, 0))
+                made.append((self._settime, number, 0, self._spec(seconds * times), 0, 0))
+                number += 1
+        if self.level >= 2:
+            filter = self._filters[calls > 1].pointer
+            made.append((self._prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, filter, 0, 0))
+        return tuple(made)
 
-    def _limit(self, kind: int, value: int) -> None:
-        """setrlimit without the `resource` module, whose pages each child would fault in."""
-        struct.pack_into("@QQ", self._rlimit, 0, value, value)
-        if self._syscall(self._prlimit, 0, kind, self._rlimit_at, 0) != 0:
-            raise MissingPrimitive(5)
+    def _limit(self, kind: int, soft: int, hard: int) -> _Call:
+        return self._prlimit, 0, kind, _pointer(struct.pack("@QQ", soft, hard)), 0, 0
 
-    def _arm(self, clock: int, seconds: float) -> None:
-        event, timer = ctypes.addressof(self._event), ctypes.addressof(self._timer)
-        if self._syscall(self._create, clock, event, timer, 0) != 0:
-            raise MissingPrimitive(6)
-        self._spec.raw = _itimerspec(seconds)
-        (number,) = struct.unpack_from("@i", self._timer)
-        if self._syscall(self._settime, number, 0, ctypes.addressof(self._spec), 0) != 0:
-            raise MissingPrimitive(6)
+    def _spec(self, seconds: float) -> Any:
+        """A pointer to a `struct itimerspec` for this time."""
+        known = self._specs.get(seconds)
+        if known is None:
+            nanoseconds = max(1, int(seconds * 1e9))
+            parts = 0, 0, nanoseconds // 1_000_000_000, nanoseconds % 1_000_000_000
+            known = self._specs[seconds] = _pointer(struct.pack("@qqqq", *parts))
+        return known
+
+    def _make(self, primitive: int, call: _Call) -> None:
+        if self._syscall(*call) != 0:
+            raise MissingPrimitive(primitive)
 
     def _namespaces(self) -> None:
         """No network, no shared IPC. As root directly, else through a user namespace."""
@@ -242,21 +262,21 @@ class Walls:
 
     def _landlock(self) -> None:
         """A ruleset that handles every access right this kernel knows and allows none."""
-        abi = self._syscall(_LANDLOCK[0], 0, 0, 1, 0)
+        abi = self._syscall(_LANDLOCK[0], 0, 0, 1, 0, 0)
         if abi < 1:
             raise MissingPrimitive(7)
         rights = {1: 13, 2: 14, 3: 15, 4: 15}.get(abi, 16)
         network = 3 if abi >= 4 else 0
-        attributes = ctypes.create_string_buffer(struct.pack("<QQ", (1 << rights) - 1, network))
+        attributes = _pointer(struct.pack("<QQ", (1 << rights) - 1, network))
         size = 16 if abi >= 4 else 8
-        ruleset = self._syscall(_LANDLOCK[0], ctypes.addressof(attributes), size, 0, 0)
+        ruleset = self._syscall(_LANDLOCK[0], attributes, size, 0, 0, 0)
         if ruleset < 0:
             raise MissingPrimitive(7)
-        if self._syscall(_LANDLOCK[2], ruleset, 0, 0, 0) != 0:
+        if self._syscall(_LANDLOCK[2], ruleset, 0, 0, 0, 0) != 0:
             raise MissingPrimitive(7)
         os.close(ruleset)
 
 
-def _itimerspec(seconds: float) -> bytes:
-    nanoseconds = max(1, int(seconds * 1e9))
-    return struct.pack("@qqqq", 0, 0, nanoseconds // 1_000_000_000, nanoseconds % 1_000_000_000)
+def _pointer(data: bytes) -> Any:
+    """A pointer to a private copy of these bytes, as an argument for ctypes."""
+    return ctypes.byref(ctypes.create_string_buffer(data, len(data)))

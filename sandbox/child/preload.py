@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import sys
 
 from sandbox.child import harness
 
@@ -77,11 +78,13 @@ def preload() -> None:
     program. No thread can be started there, and two unseeded draws differ without a new seed.
     """
     register, os.register_at_fork = os.register_at_fork, lambda **hooks: None
+    sys.modules["_uuid"] = None  # type: ignore[assignment]  # uuid does without it and its library
     try:
         for name in MODULES:
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
     finally:
+        del sys.modules["_uuid"]
         os.register_at_fork = register
 
 

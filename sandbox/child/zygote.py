@@ -10,37 +10,41 @@ one with `REFUSED` the missing primitive.
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import os
+import resource  # noqa: F401  os.wait4 looks for it, when no import can find it any more
 import select
 import signal
 import struct
 import sys
-from json import loads as _loads
+from marshal import dumps, loads
 
 from sandbox.child import harness
-from sandbox.child.kernel import MissingPrimitive, Walls
+from sandbox.child.kernel import Budget, MissingPrimitive, Walls
 from sandbox.child.preload import preload, warm
 
 CONTROL = struct.Struct("<iIQ")
 HELLO, REFUSED = -1, -2
 IDLE_EXIT, WALL_EXIT = 97, 98
-_LENGTH = struct.Struct("<I")
+SHORT = 4096
+"""Bytes that a pipe passes on as one (PIPE_BUF)."""
+LONG = b"\x00"
+"""What no tuple begins with in marshal format."""
 
 
 def main(argv: list[str]) -> None:
-    """argv: parent pid, level, and the fds job (read), result (write), control (write)."""
-    parent, level, *inherited = (int(a) for a in argv)
+    """argv: parent pid, level, the usual budget, the fds job (read), result and control (write)."""
+    parent, level, memory_mb, *inherited = (int(a) for a in argv[:2] + argv[4:])
+    usual: Budget = (float(argv[2]), float(argv[3]), memory_mb)
     job_fd, result_fd, control_fd = _move_to_low_numbers(inherited)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C belongs to the parent
     try:
-        walls = Walls(level)
+        walls = Walls(level, usual)
         walls.die_with_parent(parent)
         _prefer_for_oom_killer()
         preload()
         warm()
-        walls.measure()
+        _rehearse(walls, parent)
         walls.raise_in_zygote()
     except MissingPrimitive as missing:
         os.write(control_fd, CONTROL.pack(REFUSED, missing.code, 0))
@@ -56,51 +60,66 @@ def serve(walls: Walls, job_fd: int, result_fd: int, control_fd: int) -> None:
     """Fork, wait, report, until the parent closes the job pipe."""
     me = os.getpid()
     fork, wait4, write, pack = os.fork, os.wait4, os.write, CONTROL.pack
+    strays_possible = walls.level < 2  # from there on no program can fork
     while True:
         pid = fork()
         if pid == 0:
-            os.close(control_fd)
             try:
+                os.close(control_fd)
                 _child(walls, me, job_fd, result_fd)
+                os._exit(0)
             finally:
                 os._exit(WALL_EXIT)
         _, status, usage = wait4(pid, 0)
-        _reap_strays()
-        if os.waitstatus_to_exitcode(status) == IDLE_EXIT and _hung_up(job_fd):
+        if strays_possible:
+            _reap_strays()
+        if status == IDLE_EXIT << 8 and _hung_up(job_fd):
             os._exit(0)
         cpu_us = int((usage.ru_utime + usage.ru_stime) * 1e6)
         write(control_fd, pack(status, usage.ru_maxrss, cpu_us))
 
 
-def _child(walls: Walls, zygote: int, job_fd: int, result_fd: int) -> None:
-    walls.die_with_parent(zygote)
-    body = _read_job(job_fd)
-    code, entry, inputs, repeats, cpu_s, wall_s, memory_mb, output, depth = _loads(body)
-    calls = max(1, len(inputs)) * repeats
-    rearm = walls.budget(cpu_s, wall_s, memory_mb, calls)
-    walls.seal(rearm)
-    harness.run(
-        code, entry, inputs, repeats, output, depth, result_fd, walls.rearm if rearm else None
-    )
-    os._exit(0)
+def _child(walls: Walls, parent: int, job_fd: int, result_fd: int) -> None:
+    walls.die_with_parent(parent)
+    code, entry, inputs, repeats, budget, output, depth = loads(_read_job(job_fd))
+    calls = len(inputs) * repeats or 1
+    walls.enter(budget, calls)
+    rearm = None if calls == 1 else lambda: walls.rearm(budget)
+    harness.run(code, entry, inputs, repeats, output, depth, result_fd, rearm)
+
+
+def _rehearse(walls: Walls, parent: int) -> None:
+    """Take the child's path here, before the walls are up, until the interpreter has specialised
+    its code and filled its caches: else every child would write, and so copy, those pages anew."""
+    read_fd, write_fd = os.pipe()
+    null = os.open(os.devnull, os.O_WRONLY)
+    job = dumps(("def f(x):\n    return [x]", "f", [("1", True)], 1, walls.usual, 100, 10))
+    for _ in range(16):
+        os.write(write_fd, job)
+        _child(walls, parent, read_fd, null)
+    for fd in (read_fd, write_fd, null):
+        os.close(fd)
 
 
 def _read_job(job_fd: int) -> bytes:
-    """One length-prefixed job; the process ends quietly when the parent has closed the pipe."""
-    body = os.read(job_fd, 65536)
-    if not body:
-        os._exit(IDLE_EXIT)
-    (size,) = _LENGTH.unpack_from(body)
-    if len(body) < size + 4:
-        parts, have = [body], len(body)
-        while have < size + 4:
-            part = os.read(job_fd, min(1 << 20, size + 4 - have))
+    """A job in marshal format; the process ends quietly when the parent has closed the pipe.
+
+    A short one is written, and so read, in one piece. A long one comes after `LONG` and its size.
+    """
+    body = os.read(job_fd, SHORT)
+    if body[:1] == LONG:
+        have, size = body[5:], int.from_bytes(body[1:5], "little")
+        parts, missing = [have], size - len(have)
+        while missing:
+            part = os.read(job_fd, min(1 << 20, missing))
             if not part:
                 os._exit(IDLE_EXIT)
             parts.append(part)
-            have += len(part)
-        body = b"".join(parts)
-    return body[4:]
+            missing -= len(part)
+        return b"".join(parts)
+    if not body:
+        os._exit(IDLE_EXIT)
+    return body
 
 
 def _reap_strays() -> None:
@@ -126,10 +145,11 @@ def _hung_up(fd: int) -> bool:
 
 def _move_to_low_numbers(fds: list[int]) -> tuple[int, int, int]:
     """Descriptors 3, 4, 5 in every zygote, whatever the parent had open; no others."""
-    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 64) for fd in fds]
+    clear = max(*fds, 5) + 1
+    high = [os.dup2(fd, clear + index) for index, fd in enumerate(fds)]
     for target, fd in enumerate(high, 3):
         os.dup2(fd, target, inheritable=False)
-    os.closerange(6, 64 + 16)
+    os.closerange(6, clear + len(fds))
     return 3, 4, 5
 
 
