@@ -10,11 +10,11 @@ from typing import Any, TextIO
 
 from sandbox import bench, probe
 from sandbox.box import Sandbox
-from sandbox.jobs import Job, Limits, Outcome, SandboxUnavailable
+from sandbox.jobs import Job, Limits, Outcome, SandboxUnavailable, Status
 
 
 class InputError(ValueError):
-    """The user's file or arguments are wrong: exit code 2."""
+    """The user's file cannot be read, or an argument makes no sense: exit code 2."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -61,32 +61,37 @@ def _run(args: argparse.Namespace) -> None:
         raise InputError(f"{args.out}: {error.strerror}") from error
     try:
         with Sandbox(limits=limits, level=args.level) as box:
-            futures = [box.submit(job) for job in jobs]
+            futures = [box.submit(job) if isinstance(job, Job) else job for job in jobs]
             for id, future in zip(ids, futures, strict=True):
-                out.write(json.dumps(_line(id, future.result())) + "\n")
+                outcome = future if isinstance(future, Outcome) else future.result()
+                out.write(json.dumps(_line(id, outcome)) + "\n")
     finally:
         if out is not sys.stdout:
             out.close()
 
 
-def read_jobs(path: Path) -> tuple[list[Any], list[Job]]:
-    """The ids as written and the jobs; raises InputError naming the first bad line."""
-    ids, jobs = [], []
+def read_jobs(path: Path) -> tuple[list[Any], list[Job | Outcome]]:
+    """The ids as written, and per line a job, or the outcome REJECTED of what is none.
+
+    Raises InputError where the file cannot be read.
+    """
+    ids: list[Any] = []
+    jobs: list[Job | Outcome] = []
     try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                try:
-                    fields = json.loads(line)
-                    jobs.append(_job(fields))
-                except (ValueError, RecursionError) as error:
-                    raise InputError(f"{path}, line {number}: {error}") from error
-                ids.append(fields.get("id"))
+        lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        fields: Any = None
+        try:
+            fields = json.loads(line.decode())
+            jobs.append(_job(fields))
+        except (ValueError, RecursionError) as error:  # of which UnicodeDecodeError is one
+            reason = f"line {number} is no job: {error}"
+            jobs.append(Outcome("", Status.REJECTED, (), (), reason, 0.0, ()))
+        ids.append(fields.get("id") if isinstance(fields, dict) else None)
     return ids, jobs
 
 

@@ -67,6 +67,7 @@ class Sandbox:
         self._lock = threading.Lock()
         self._counts: dict[str, int] = dict.fromkeys(("jobs", "cache_hits", "shared"), 0)
         self._counts.update({status.value: 0 for status in Status})
+        self._timeout_cpu_s = 0.0
         self._closed = False
         self._dispatcher = Dispatcher(self.workers, level, self.limits)
         self._dispatcher.start()
@@ -121,9 +122,14 @@ class Sandbox:
         return future
 
     def stats(self) -> dict[str, float]:
-        """Counters since the start: jobs, statuses, cache, forks, retries, lost zygotes, CPU."""
+        """Counters since the start: jobs by status, cache, forks, retries, lost zygotes, seconds.
+
+        cpu_s is what the programs took, timeout_cpu_s the part of it that came to nothing because
+        they ran into a limit; queue_wait_s is the time that jobs waited for a free worker, summed.
+        """
+        counters = asdict(self._dispatcher.counters)
         with self._lock:
-            return {**self._counts, **asdict(self._dispatcher.counters)}
+            return {**self._counts, **counters, "timeout_cpu_s": self._timeout_cpu_s}
 
     def zygote_pids(self) -> list[int]:
         """Process ids of the live fork servers, for monitoring."""
@@ -142,6 +148,10 @@ class Sandbox:
     def _count(self, status: Status) -> None:
         with self._lock:
             self._counts[status.value] += 1
+
+    def _spent_on_timeouts(self, cpu_s: float) -> None:
+        with self._lock:
+            self._timeout_cpu_s += cpu_s
 
     def _send(self, request: Request) -> None:
         self._dispatcher.put(request)
@@ -238,6 +248,8 @@ class _Course:
             self._cpu_s -= report.cpu_s
             self._box._retry(self._request)
             return
+        if status is Status.TIMEOUT:
+            self._box._spent_on_timeouts(report.cpu_s)
         self._mark([culprit], status, cause)
         self._order = rest[1:]
         if self._order and not self._job.stop_at_failure:

@@ -62,11 +62,16 @@ class Request:
     wall_s: float
     done: Callable[[Report], None]
     attempts: int = 0
+    since: float = 0.0
+    """When it was queued, on the monotonic clock."""
 
 
 @dataclass(slots=True)
 class Counters:
-    """What the dispatcher has seen so far."""
+    """What the dispatcher has seen so far; `busy` and `queued` are of now, the rest are totals.
+
+    cpu_s: of the children. queue_wait_s: summed over the forks, from queued to sent.
+    """
 
     forks: int = 0
     infra_retries: int = 0
@@ -74,6 +79,7 @@ class Counters:
     zygotes_started: int = 0
     zygotes_lost: int = 0
     cpu_s: float = 0.0
+    queue_wait_s: float = 0.0
     busy: int = 0
     queued: int = 0
 
@@ -168,6 +174,7 @@ class Dispatcher(threading.Thread):
 
     def put(self, request: Request) -> None:
         """Queue a request; from any thread."""
+        request.since = time.monotonic()
         self._incoming.append(request)
         if self._asleep:
             self._wake()
@@ -264,6 +271,7 @@ class Dispatcher(threading.Thread):
         zygote.unsent = memoryview(request.frame)
         self._busy[zygote] = None
         self.counters.forks += 1
+        self.counters.queue_wait_s += zygote.started - request.since
         self._write(zygote)
         if zygote.unsent:
             self._selector.register(zygote.job_fd, selectors.EVENT_WRITE, (zygote, self._on_room))
@@ -365,6 +373,7 @@ class Dispatcher(threading.Thread):
         request.attempts += 1
         if request.attempts <= _RETRIES:
             self.counters.infra_retries += 1
+            request.since = time.monotonic()
             self._pools[request.flavour].waiting.appendleft(request)
         else:
             self.counters.infra_failures += 1

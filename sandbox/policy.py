@@ -37,6 +37,7 @@ _HARMLESS_DUNDERS = frozenset({
     "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__", "__add__", "__sub__", "__mul__",
     "__bool__", "__enter__", "__exit__",
 })  # fmt: skip
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _ATTRIBUTE_BY_NAME = ("getattr", "setattr", "delattr", "hasattr")
 
 _MAX_BRACKETS = 64
@@ -153,13 +154,30 @@ def _yields(function: ast.FunctionDef) -> bool:
 
 
 def _check_nodes(tree: ast.Module, policy: PolicyConfig) -> str | None:
-    for node in ast.walk(tree):
+    stack: list[tuple[ast.AST, frozenset[str]]] = [(tree, frozenset())]  # with the locals in sight
+    while stack:
+        node, known = stack.pop()
         reason = _check_import(node, policy)
         if reason is None and not policy.components:
-            reason = _check_use(node, policy)
+            reason = _check_use(node, policy, known)
         if reason is not None:
             return reason
+        if isinstance(node, _FUNCTIONS):
+            # Defaults and decorators belong to the scope around it; the rest sees its own names.
+            inside = known | _local_names(node)
+            body = node.body if isinstance(node.body, list) else [node.body]
+            inner = {id(part) for part in body}
+            stack += [(c, inside if id(c) in inner else known) for c in ast.iter_child_nodes(node)]
+        else:
+            stack += [(child, known) for child in ast.iter_child_nodes(node)]
     return None
+
+
+def _local_names(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> frozenset[str]:
+    """Its parameters: what it means by these names is its own business, even by `input`."""
+    a = function.args
+    parameters = [*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg]
+    return frozenset(parameter.arg for parameter in parameters if parameter is not None)
 
 
 def _check_import(node: ast.AST, policy: PolicyConfig) -> str | None:
@@ -186,8 +204,10 @@ def _banned_path(name: str, policy: PolicyConfig) -> bool:
     return any(".".join(parts[: n + 1]) in policy.banned_modules for n in range(len(parts)))
 
 
-def _check_use(node: ast.AST, policy: PolicyConfig) -> str | None:
+def _check_use(node: ast.AST, policy: PolicyConfig, known: frozenset[str]) -> str | None:
     if isinstance(node, ast.Name):
+        if node.id in known:
+            return None
         if node.id in policy.banned_names or node.id == "__import__":
             return f"uses {node.id}"
         if not policy.dunders and _is_dunder(node.id) and node.id != "__name__":

@@ -34,16 +34,20 @@ def test_run(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", "3", '{"id": 1}', '{"code": 1, "inputs": []}',
-             '{"code": "", "inputs": "1"}',
-             '{"code": "", "inputs": [1]}', '{"code": "", "inputs": [], "deterministic": 1}']
+    "line", [b"{", b"[]", b"3", b'{"id": 7}', b'{"code": 1, "inputs": []}', b"\xff\xfe\x00",
+             b'{"code": "", "inputs": "1"}', b'{"code": "", "inputs": [1]}', b"[" * 100_000,
+             b'{"code": "", "inputs": [], "deterministic": 1}', b'{"id": 7, "code": "x"}']
 )  # fmt: skip
-def test_bad_line(tmp_path, capsys, text):
-    jobs = tmp_path / "jobs.jsonl"
-    jobs.write_text('{"id": 1, "code": "", "inputs": []}\n' + text + "\n")
-    assert main(["run", str(jobs)]) == 2
-    error = capsys.readouterr().err
-    assert "line 2" in error and error.count("\n") == 1
+def test_a_line_that_is_no_job_is_rejected_alone(tmp_path, line):
+    jobs, out = tmp_path / "jobs.jsonl", tmp_path / "out.jsonl"
+    good = b'{"id": 1, "code": "def f(): return 2", "inputs": [""]}\n'
+    jobs.write_bytes(good + line + b"\n" + good)
+    assert main(["run", str(jobs), "--out", str(out)]) == 0
+    first, bad, last = map(json.loads, out.read_text().splitlines())
+    assert first["outputs"] == last["outputs"] == ["2"]
+    assert bad["status"] == "REJECTED" and "line 2" in bad["error"] and bad["cpu_ms"] == 0
+    assert bad["id"] == (7 if b'"id": 7' in line else None)
+    assert bad["statuses"] == bad["outputs"] == []
 
 
 def test_missing_file_and_bad_limits(tmp_path, capsys):

@@ -23,6 +23,9 @@ PARITY = PolicyConfig.parity()
         "def f(time):\n    return time",
         "def f(x):\n    return x\nif __name__ == '__main__':\n    print(f(1))",
         "def f(x):\n    return getattr(x, 'real')",
+        "def f(input, *vars, open=1, **exit):\n    return [input for _ in vars], open, exit",
+        "def f(x):\n    return (lambda input: input + 1)(x)",
+        "def f(input):\n    def g(y):\n        return input + y\n    return g(1)",
     ],
 )
 def test_good(code):
@@ -42,6 +45,19 @@ def test_good(code):
 def test_banned(body):
     code = f"def f(x):\n    {body}\n    return x"
     assert check_program(code, DEFAULT) is not None
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def g(eval):\n    return eval\ndef f(x):\n    return eval(x)",
+        "def f(x, y=open):\n    return x",
+        "def f(open=open):\n    return open",
+        "def f(x):\n    return (lambda eval: 1)(eval)",
+    ],
+)
+def test_a_parameter_hides_a_builtin_in_its_function_only(code):
+    assert "uses" in (check_program(code, DEFAULT) or "")
 
 
 @pytest.mark.parametrize(

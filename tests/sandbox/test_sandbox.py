@@ -238,3 +238,15 @@ def test_imports_nothing_heavy():
         "import sandbox, sys; print([m for m in ('jax', 'numpy', 'azr_jax') if m in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT).strip() == b"[]"
+
+
+def test_stats_tell_the_price_of_timeouts_and_of_waiting():
+    loop = "def f(x):\n    while True: pass"
+    with Sandbox(limits=Limits(cpu_s=0.1), workers=1) as box:
+        before = box.stats()
+        box.run([Job(loop, (str(i),)) for i in range(2)] + [Job("def f(x): return x", ("1",))])
+        after = box.stats()
+    spent = {name: after[name] - before[name] for name in after}
+    assert spent["TIMEOUT"] == 2 and spent["OK"] == 1 and spent["forks"] == 3
+    assert 0.19 <= spent["timeout_cpu_s"] <= spent["cpu_s"]
+    assert spent["queue_wait_s"] >= 0.1  # the second waited for the first
