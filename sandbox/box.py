@@ -213,7 +213,17 @@ class _Course:
         self._box._send(self._request)
 
     def _done(self, report: Report) -> None:
-        """On the dispatcher's thread: judge what came back, and go on or finish."""
+        """On the dispatcher's thread: judge what came back, and go on or finish.
+
+        A fault of ours in there is one job's INFRA, not the end of the thread that serves all.
+        """
+        try:
+            self._judge(report)
+        except Exception as error:
+            self._mark(range(len(self._verdicts)), Status.INFRA, f"the sandbox failed: {error!r}")
+            self._finish()
+
+    def _judge(self, report: Report) -> None:
         self._cpu_s += report.cpu_s
         if report.status is None:
             self._mark(self._order, Status.INFRA, "the sandbox failed")

@@ -58,9 +58,11 @@ def f():
 _LIMITS = Limits(cpu_s=0.1, wall_s=5.0, memory_mb=64)
 _ADVICE = (
     "Isolation level {level} is not to be had here: {reason}. "
-    "Run on Linux (x86-64 or aarch64) where it is allowed, or accept a lower level explicitly: "
-    "Sandbox(level={lower}), make train SANDBOX_LEVEL={lower}. "
-    "Level 1 puts no wall between programs and your files and network."
+    "Run on Linux (x86-64 or aarch64) where it is allowed"
+)
+_LOWER = (
+    ", or accept a lower level explicitly: Sandbox(level={lower}), make train "
+    "SANDBOX_LEVEL={lower}. Level 1 puts no wall between programs and your files and network"
 )
 _passed: set[int] = set()
 
@@ -106,8 +108,8 @@ def require(box: Sandbox) -> None:
         reason = "; ".join(f"{name}: {got}" for name, got in failed.items())
         if box.refusal:
             reason = f"missing {box.refusal}"
-        lower = max(1, box.level - 1)
-        raise SandboxUnavailable(_ADVICE.format(level=box.level, reason=reason, lower=lower))
+        lower = _LOWER.format(lower=box.level - 1) if box.level > 1 else ""
+        raise SandboxUnavailable(_ADVICE.format(level=box.level, reason=reason) + lower + ".")
     _passed.add(box.level)
 
 

@@ -169,6 +169,8 @@ class Walls:
 
     def raise_in_zygote(self) -> None:
         """What children inherit for free: rlimits, no_new_privs, and level 3's extra walls."""
+        with open("/proc/self/statm", "rb") as statm:
+            self._base_bytes = int(statm.read().split()[0]) * os.sysconf("SC_PAGESIZE")
         for kind, value in (
             (RLIMIT_CORE, 0),
             (RLIMIT_FSIZE, 0),
@@ -186,8 +188,6 @@ class Walls:
         self._make(3, (self._prctl, PR_SET_DUMPABLE, 0, 0, 0, 0))
         # A program's memory comes on top of the zygote's own. Only the soft limit is set here, so
         # that a job may have more; from level 2 on no program can call setrlimit.
-        with open("/proc/self/statm", "rb") as statm:
-            self._base_bytes = int(statm.read().split()[0]) * os.sysconf("SC_PAGESIZE")
         space = self._base_bytes + (self.usual[2] << 20)
         self._make(5, self._limit(RLIMIT_AS, space, RLIM_INFINITY))
         self._plans = {calls: self._plan(self.usual, calls) for calls in range(1, 33)}
@@ -210,7 +210,7 @@ class Walls:
         syscall = self._syscall
         for call in plan or self._plan(budget, calls):
             if syscall(*call) != 0:
-                raise MissingPrimitive(6)
+                raise MissingPrimitive({self._prlimit: 5, self._prctl: 4}.get(call[0], 6))
 
     def rearm(self, budget: Budget) -> None:
         """Give the next call a fresh budget (timers 0 and 1)."""

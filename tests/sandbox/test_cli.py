@@ -50,6 +50,63 @@ def test_a_line_that_is_no_job_is_rejected_alone(tmp_path, line):
     assert bad["statuses"] == bad["outputs"] == []
 
 
+def test_a_batch_of_everything_bad(tmp_path, capsys):
+    """One line in, one line out, in order, each with a reason; the good ones are right."""
+    good = {"code": "def f(x): return x", "inputs": ["1"]}
+    lines = [
+        ({**good, "id": 1}, "OK"),
+        ({**good, "id": 1}, "OK"),
+        ({**good, "id": {"any": ["thing", None]}}, "OK"),
+        ({**good, "id": "\ud800"}, "OK"),
+        ({**good, "code": "x" * 10_000_000}, "UNSUPPORTED"),
+        ({**good, "code": "# " + "x" * 7_000_000}, "RAISED"),
+        ({**good, "code": "def f(x): return 1\0"}, "RAISED"),
+        ({**good, "code": "\ud800"}, "RAISED"),
+        ({**good, "code": ""}, "RAISED"),
+        ({**good, "inputs": ["1 +"]}, "RAISED"),
+        ({**good, "inputs": ["1", "[" * 70_000, "\0", "*[1]"]}, "RAISED"),
+        ({**good, "inputs": ["1"] * 2000}, "OK"),
+        ({**good, "inputs": []}, "OK"),
+        ({**good, "entry": "no such"}, "RAISED"),
+        ({**good, "entry": ""}, "OK"),
+        ({**good, "entry": 3}, "REJECTED"),
+        ({**good, "unknown": 3}, "OK"),
+        (b"\x00\x01\xfe\xff" * 1000, "REJECTED"),
+        (b'{"id": ' + b"9" * 5000 + b"}", "REJECTED"),
+        (b'{"code": NaN, "inputs": [Infinity]}', "REJECTED"),
+        (b'{"a":' * 100_000, "REJECTED"),
+        (b"\x1f\x8b\x08", "REJECTED"),
+        ({**good, "id": "last"}, "OK"),
+    ]
+    jobs = tmp_path / "jobs.jsonl"
+    jobs.write_bytes(
+        b"\n \n".join(
+            fields if isinstance(fields, bytes) else json.dumps(fields).encode()
+            for fields, _ in lines
+        )
+    )
+    assert main(["run", str(jobs)]) == 0
+    captured = capsys.readouterr()
+    got = [json.loads(line) for line in captured.out.splitlines()]
+    assert captured.err == ""
+    assert [line["status"] for line in got] == [status for _, status in lines]
+    for (fields, status), line in zip(lines, got, strict=True):
+        assert (line["error"] is None) == (status == "OK")
+        assert line["id"] == (fields.get("id") if isinstance(fields, dict) else None)
+        if status != "REJECTED":
+            assert len(line["statuses"]) == len(line["outputs"]) == len(fields["inputs"])
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xff", b"\x00" * 100_000, b"PK\x03\x04\n\r\n"])
+def test_a_file_without_jobs(tmp_path, capsys, content):
+    jobs = tmp_path / "jobs.jsonl"
+    jobs.write_bytes(content)
+    assert main(["run", str(jobs)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert all(json.loads(line)["status"] == "REJECTED" for line in captured.out.splitlines())
+
+
 def test_missing_file_and_bad_limits(tmp_path, capsys):
     assert main(["run", str(tmp_path / "none.jsonl")]) == 2
     assert capsys.readouterr().err.count("\n") == 1

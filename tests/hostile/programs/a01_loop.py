@@ -1,5 +1,7 @@
 # loop
 # class: cpu
+# cases: 1
+# levels: 1 2 3
 # allowed: TIMEOUT
 # inputs: ["1"]
 def f(x):

@@ -1,5 +1,7 @@
 # loop swallowing everything
 # class: cpu
+# cases: 2
+# levels: 1 2 3
 # allowed: TIMEOUT
 # inputs: ["1"]
 def f(x):

@@ -1,5 +1,7 @@
 # loop ignoring signals
 # class: cpu
+# cases: 3
+# levels: 1 2 3
 # allowed: TIMEOUT
 # inputs: ["1"]
 import signal

@@ -1,5 +1,7 @@
 # loop blocking signals
 # class: cpu
+# cases: 4
+# levels: 1 2 3
 # allowed: TIMEOUT
 # inputs: ["1"]
 import signal

@@ -1,5 +1,7 @@
 # big power
 # class: cpu
+# cases: 5
+# levels: 1 2 3
 # allowed: TIMEOUT OOM
 # inputs: ["1"]
 def f(x):

@@ -1,5 +1,7 @@
 # regex backtracking
 # class: cpu
+# cases: 6
+# levels: 1 2 3
 # allowed: TIMEOUT
 # inputs: ["1"]
 import re

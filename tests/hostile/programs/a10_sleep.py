@@ -1,5 +1,7 @@
 # sleep
 # class: cpu
+# cases: 10
+# levels: 1 2 3
 # allowed: TIMEOUT
 # inputs: ["1"]
 import time

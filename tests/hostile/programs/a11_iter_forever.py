@@ -1,5 +1,7 @@
 # iter forever
 # class: cpu
+# cases: 11
+# levels: 1 2 3
 # allowed: TIMEOUT
 # inputs: ["1"]
 def f(x):

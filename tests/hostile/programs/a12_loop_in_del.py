@@ -1,5 +1,7 @@
 # a finaliser that never ends: the process leaves without finalising
 # class: cpu
+# cases: 12
+# levels: 1 2 3
 # allowed: OK TIMEOUT
 # inputs: ["1"]
 class A:

@@ -1,5 +1,7 @@
 # loop at module level
 # class: cpu
+# cases: 13
+# levels: 1 2 3
 # allowed: TIMEOUT
 # inputs: ["1"]
 while True:

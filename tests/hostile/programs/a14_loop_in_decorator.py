@@ -1,5 +1,7 @@
 # loop in decorator
 # class: cpu
+# cases: 14
+# levels: 1 2 3
 # allowed: TIMEOUT
 # inputs: ["1"]
 def d(g):

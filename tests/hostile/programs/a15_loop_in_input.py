@@ -1,5 +1,7 @@
 # the input expression never ends
 # class: cpu
+# cases: 15
+# levels: 1 2 3
 # allowed: TIMEOUT
 # inputs: ["spin()"]
 def spin():

@@ -1,5 +1,7 @@
 # lying order
 # class: cpu
+# cases: 16
+# levels: 1 2 3
 # allowed: TIMEOUT OOM
 # inputs: ["1"]
 class A:

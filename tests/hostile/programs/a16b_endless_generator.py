@@ -1,5 +1,7 @@
-#  endless generator
+# endless generator
 # class: cpu
+# cases: 16
+# levels: 1 2 3
 # allowed: TIMEOUT OOM
 # inputs: ["1"]
 def g():

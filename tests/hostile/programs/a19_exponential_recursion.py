@@ -1,5 +1,7 @@
 # exponential recursion
 # class: cpu
+# cases: 19
+# levels: 1 2 3
 # allowed: TIMEOUT
 # inputs: ["1"]
 def f(x):

@@ -1,5 +1,7 @@
 # hash collisions
 # class: cpu
+# cases: 20
+# levels: 1 2 3
 # allowed: TIMEOUT OOM
 # inputs: ["1"]
 def f(x):

@@ -1,5 +1,7 @@
 # disable limits then print a big int
 # class: cpu
+# cases: 9
+# levels: 1 2 3
 # allowed: TIMEOUT UNSUPPORTED OOM
 # inputs: ["1"]
 import sys

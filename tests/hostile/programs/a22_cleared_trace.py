@@ -1,5 +1,7 @@
 # cleared trace
 # class: cpu
+# cases: 1 18
+# levels: 1 2 3
 # allowed: TIMEOUT
 # inputs: ["1"]
 import sys

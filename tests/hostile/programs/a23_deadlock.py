@@ -1,5 +1,7 @@
 # waits for a lock that nobody will release
 # class: cpu
+# cases: 10
+# levels: 1 2 3
 # allowed: TIMEOUT CRASHED
 # inputs: ["1"]
 import threading

@@ -1,5 +1,7 @@
 # reads every descriptor, among them the job pipe
 # class: cpu
+# cases: 66 71
+# levels: 1 2 3
 # allowed: TIMEOUT RAISED
 # inputs: ["1"]
 import os

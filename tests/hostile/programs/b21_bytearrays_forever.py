@@ -1,5 +1,7 @@
 # bytearrays forever
 # class: memory
+# cases: 21
+# levels: 1 2 3
 # allowed: OOM TIMEOUT RAISED
 # inputs: ["1"]
 def f(x):

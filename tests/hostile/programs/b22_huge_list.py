@@ -1,5 +1,7 @@
 # huge list
 # class: memory
+# cases: 22
+# levels: 1 2 3
 # allowed: OOM
 # inputs: ["1"]
 def f(x):

@@ -1,5 +1,7 @@
 # big range
 # class: memory
+# cases: 24
+# levels: 1 2 3
 # allowed: OOM TIMEOUT
 # inputs: ["1"]
 def f(x):

@@ -1,5 +1,7 @@
 # zlib bomb
 # class: memory
+# cases: 26
+# levels: 1 2 3
 # allowed: OOM TIMEOUT
 # inputs: ["1"]
 import zlib

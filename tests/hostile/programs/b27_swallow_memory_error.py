@@ -1,5 +1,7 @@
 # swallow memory error
 # class: memory
+# cases: 27
+# levels: 1 2 3
 # allowed: TIMEOUT OOM
 # inputs: ["1"]
 def f(x):

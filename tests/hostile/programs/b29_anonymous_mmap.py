@@ -1,5 +1,7 @@
 # anonymous mmap
 # class: memory
+# cases: 29
+# levels: 1 2 3
 # allowed: OOM RAISED
 # inputs: ["1"]
 import ctypes

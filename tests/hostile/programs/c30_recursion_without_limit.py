@@ -1,5 +1,7 @@
 # recursion without limit
 # class: stack
+# cases: 30
+# levels: 1 2 3
 # allowed: CRASHED RAISED TIMEOUT OOM
 # inputs: ["1"]
 import sys

@@ -1,5 +1,7 @@
-#  recursion through c
+# recursion through c
 # class: stack
+# cases: 30
+# levels: 1 2 3
 # allowed: CRASHED RAISED TIMEOUT OOM
 # inputs: ["1"]
 import sys

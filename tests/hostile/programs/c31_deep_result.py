@@ -1,5 +1,7 @@
 # deep result
 # class: stack
+# cases: 31
+# levels: 1 2 3
 # allowed: UNSUPPORTED
 # inputs: ["1"]
 def f(x):

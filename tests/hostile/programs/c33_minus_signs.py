@@ -1,5 +1,7 @@
 # minus signs
 # class: stack
+# cases: 33
+# levels: 1 2 3
 # allowed: RAISED CRASHED OOM
 # inputs: ["1"]
 def f(x):

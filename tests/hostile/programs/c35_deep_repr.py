@@ -1,5 +1,7 @@
 # deep repr
 # class: stack
+# cases: 35
+# levels: 1 2 3
 # allowed: RAISED UNSUPPORTED
 # inputs: ["1"]
 class A:

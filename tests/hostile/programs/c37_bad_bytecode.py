@@ -1,5 +1,7 @@
 # bad bytecode
 # class: stack
+# cases: 37
+# levels: 1 2 3
 # allowed: CRASHED RAISED TIMEOUT OOM UNSUPPORTED
 # inputs: ["1"]
 def f(x):

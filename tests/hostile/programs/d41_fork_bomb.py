@@ -1,5 +1,6 @@
 # fork bomb
 # class: process
+# cases: 41
 # allowed: RAISED
 # inputs: ["1"]
 import os

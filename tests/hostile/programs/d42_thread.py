@@ -1,5 +1,6 @@
 # thread
 # class: process
+# cases: 42
 # allowed: RAISED
 # inputs: ["1"]
 import _thread

@@ -1,5 +1,6 @@
 # os.system answers with an error code
 # class: process
+# cases: 43
 # allowed: OK RAISED
 # inputs: ["1"]
 import os

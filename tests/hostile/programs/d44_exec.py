@@ -1,5 +1,6 @@
 # exec
 # class: process
+# cases: 44
 # allowed: RAISED
 # inputs: ["1"]
 import os

@@ -1,5 +1,6 @@
 # kill parent
 # class: process
+# cases: 45
 # allowed: RAISED
 # inputs: ["1"]
 import os

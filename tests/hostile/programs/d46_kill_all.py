@@ -1,5 +1,6 @@
 # kill all
 # class: process
+# cases: 46
 # allowed: RAISED
 # inputs: ["1"]
 import os

@@ -1,5 +1,7 @@
 # stop self
 # class: process
+# cases: 47
+# levels: 1 2 3
 # allowed: RAISED TIMEOUT
 # inputs: ["1"]
 import os

@@ -1,5 +1,6 @@
 # pidfd
 # class: process
+# cases: 48
 # allowed: RAISED
 # inputs: ["1"]
 import os

@@ -1,5 +1,6 @@
 # nice and affinity
 # class: process
+# cases: 49
 # allowed: RAISED
 # inputs: ["1"]
 import os

@@ -1,5 +1,6 @@
 # raise limits
 # class: process
+# cases: 50
 # allowed: RAISED
 # inputs: ["1"]
 import resource

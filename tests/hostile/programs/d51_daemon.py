@@ -1,5 +1,6 @@
 # daemon
 # class: process
+# cases: 51
 # allowed: RAISED
 # inputs: ["1"]
 import os

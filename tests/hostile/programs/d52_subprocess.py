@@ -1,5 +1,6 @@
 # subprocess
 # class: process
+# cases: 52
 # allowed: RAISED
 # inputs: ["1"]
 import subprocess

@@ -1,5 +1,6 @@
 # leave the session
 # class: process
+# cases: 53
 # allowed: RAISED
 # inputs: ["1"]
 import os

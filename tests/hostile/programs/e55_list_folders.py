@@ -1,5 +1,6 @@
 # list folders
 # class: files
+# cases: 55
 # allowed: RAISED
 # inputs: ["1"]
 import os

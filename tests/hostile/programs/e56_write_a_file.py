@@ -1,5 +1,6 @@
 # write a file
 # class: files
+# cases: 56
 # allowed: RAISED
 # inputs: ["1"]
 def f(x):

@@ -1,5 +1,6 @@
 # change files
 # class: files
+# cases: 57
 # allowed: RAISED
 # inputs: ["1"]
 import os

@@ -1,5 +1,6 @@
 # environment
 # class: files
+# cases: 58
 # allowed: OK RAISED
 # inputs: ["1"]
 import os

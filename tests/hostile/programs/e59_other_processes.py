@@ -1,5 +1,6 @@
 # other processes
 # class: files
+# cases: 59
 # allowed: RAISED
 # inputs: ["1"]
 import os

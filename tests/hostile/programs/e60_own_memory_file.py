@@ -1,5 +1,6 @@
 # own memory file
 # class: files
+# cases: 60
 # allowed: RAISED
 # inputs: ["1"]
 def f(x):

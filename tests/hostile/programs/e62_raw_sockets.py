@@ -1,5 +1,6 @@
 # raw sockets
 # class: files
+# cases: 62
 # allowed: RAISED
 # inputs: ["1"]
 import ctypes

@@ -1,5 +1,6 @@
 # memfd
 # class: files
+# cases: 64
 # allowed: RAISED
 # inputs: ["1"]
 import os

@@ -1,5 +1,6 @@
 # no descriptor beyond the standard three and the two pipes
 # class: files
+# cases: 66
 # allowed: OK
 # inputs: ["1"]
 import os

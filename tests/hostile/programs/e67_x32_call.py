@@ -1,5 +1,6 @@
 # the x32 system-call range: the process is killed
 # class: files
+# cases: 67
 # allowed: CRASHED RAISED OK
 # inputs: ["1"]
 import ctypes

@@ -1,5 +1,6 @@
 # executable memory
 # class: files
+# cases: 97
 # allowed: RAISED
 # inputs: ["1"]
 import ctypes

@@ -1,5 +1,7 @@
 # only a claimed value: compared like any other
 # class: forgery
+# cases: 68
+# levels: 1 2 3
 # allowed: OK PROTOCOL
 # inputs: ["1"]
 import os

@@ -1,5 +1,7 @@
 # two frames
 # class: forgery
+# cases: 69
+# levels: 1 2 3
 # allowed: PROTOCOL
 # inputs: ["1"]
 import os

@@ -1,5 +1,7 @@
-#  hostile literal
+# hostile literal
 # class: forgery
+# cases: 69 68
+# levels: 1 2 3
 # allowed: PROTOCOL
 # inputs: ["1"]
 import os

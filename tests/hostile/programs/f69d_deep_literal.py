@@ -1,5 +1,7 @@
-#  deep literal
+# deep literal
 # class: forgery
+# cases: 34 69
+# levels: 1 2 3
 # allowed: UNSUPPORTED
 # inputs: ["1"]
 import os

@@ -1,5 +1,7 @@
 # close everything
 # class: forgery
+# cases: 70
+# levels: 1 2 3
 # allowed: PROTOCOL CRASHED RAISED
 # inputs: ["1"]
 import os

@@ -1,5 +1,7 @@
 # flood
 # class: forgery
+# cases: 71
+# levels: 1 2 3
 # allowed: PROTOCOL TIMEOUT
 # inputs: ["1"]
 import os

@@ -1,5 +1,7 @@
 # patch the harness
 # class: forgery
+# cases: 72
+# levels: 1 2 3
 # allowed: OK PROTOCOL
 # inputs: ["1"]
 import gc

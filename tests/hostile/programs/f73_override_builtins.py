@@ -1,5 +1,7 @@
 # override builtins
 # class: forgery
+# cases: 73
+# levels: 1 2 3
 # allowed: OK
 # inputs: ["1"]
 import builtins

@@ -1,5 +1,7 @@
 # lying int
 # class: forgery
+# cases: 76
+# levels: 1 2 3
 # allowed: UNSUPPORTED
 # inputs: ["1"]
 class A(int):

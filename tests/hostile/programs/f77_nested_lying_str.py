@@ -1,5 +1,7 @@
 # nested lying str
 # class: forgery
+# cases: 77
+# levels: 1 2 3
 # allowed: UNSUPPORTED
 # inputs: ["1"]
 class A(str):

@@ -1,5 +1,7 @@
 # reduce bomb
 # class: forgery
+# cases: 78
+# levels: 1 2 3
 # allowed: UNSUPPORTED
 # inputs: ["1"]
 import os

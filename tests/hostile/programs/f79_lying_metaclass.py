@@ -1,5 +1,7 @@
 # lying metaclass
 # class: forgery
+# cases: 79
+# levels: 1 2 3
 # allowed: UNSUPPORTED RAISED
 # inputs: ["1"]
 class M(type):

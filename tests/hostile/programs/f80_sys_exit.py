@@ -1,5 +1,7 @@
 # sys exit
 # class: forgery
+# cases: 80
+# levels: 1 2 3
 # allowed: RAISED
 # inputs: ["1"]
 import sys

@@ -1,5 +1,7 @@
-#  os exit
+# os exit
 # class: forgery
+# cases: 80
+# levels: 1 2 3
 # allowed: PROTOCOL
 # inputs: ["1"]
 import os

@@ -1,5 +1,7 @@
-#  hostile exception
+# hostile exception
 # class: forgery
+# cases: 80
+# levels: 1 2 3
 # allowed: RAISED
 # inputs: ["1"]
 class A(Exception):

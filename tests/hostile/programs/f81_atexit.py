@@ -1,5 +1,7 @@
 # atexit
 # class: forgery
+# cases: 81
+# levels: 1 2 3
 # allowed: OK
 # inputs: ["1"]
 import atexit

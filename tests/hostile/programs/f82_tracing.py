@@ -1,5 +1,7 @@
 # tracing
 # class: forgery
+# cases: 82
+# levels: 1 2 3
 # allowed: OK UNSUPPORTED RAISED PROTOCOL
 # inputs: ["1"]
 import sys

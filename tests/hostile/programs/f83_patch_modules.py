@@ -1,5 +1,7 @@
 # patch modules
 # class: forgery
+# cases: 83
+# levels: 1 2 3
 # allowed: OK
 # inputs: ["1"]
 import json

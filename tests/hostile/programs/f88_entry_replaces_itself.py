@@ -1,5 +1,7 @@
 # entry replaces itself
 # class: forgery
+# cases: 88
+# levels: 1 2 3
 # allowed: NONDETERMINISTIC
 # inputs: ["1"]
 # deterministic: true

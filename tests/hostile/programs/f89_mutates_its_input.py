@@ -1,5 +1,7 @@
 # the input is evaluated afresh for each call
 # class: forgery
+# cases: 89
+# levels: 1 2 3
 # allowed: OK
 # inputs: ["[]"]
 # deterministic: true

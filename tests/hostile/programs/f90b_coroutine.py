@@ -1,5 +1,7 @@
-#  coroutine
+# coroutine
 # class: forgery
+# cases: 90
+# levels: 1 2 3
 # allowed: UNSUPPORTED
 # inputs: ["1"]
 async def f(x):

@@ -1,6 +1,8 @@
 # sniffs which call it is, through a module that outlives the namespace
 # class: forgery
-# allowed: NONDETERMINISTIC
+# cases: 86
+# levels: 1 2 3
+# allowed: NONDETERMINISTIC OK
 # inputs: ["1", "2", "3"]
 # deterministic: true
 import math

@@ -1,5 +1,6 @@
 # subclasses
 # class: introspection
+# cases: 91
 # allowed: OK RAISED
 # inputs: ["1"]
 def f(x):

@@ -1,5 +1,6 @@
 # computed names
 # class: introspection
+# cases: 92
 # allowed: OK RAISED
 # inputs: ["1"]
 def f(x):

@@ -1,5 +1,6 @@
 # loaders
 # class: introspection
+# cases: 93
 # allowed: RAISED
 # inputs: ["1"]
 def f(x):

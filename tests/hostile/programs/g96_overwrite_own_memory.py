@@ -1,5 +1,6 @@
 # overwrite own memory
 # class: introspection
+# cases: 96
 # allowed: CRASHED OK RAISED TIMEOUT PROTOCOL OOM UNSUPPORTED
 # inputs: ["1"]
 import ctypes

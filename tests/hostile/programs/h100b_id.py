@@ -1,5 +1,7 @@
-# b id
+# id
 # class: nondeterminism
+# cases: 100
+# levels: 1 2 3
 # allowed: NONDETERMINISTIC
 # inputs: ["1"]
 # deterministic: true

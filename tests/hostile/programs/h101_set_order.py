@@ -1,5 +1,7 @@
-#  set order
+# set order
 # class: nondeterminism
+# cases: 101
+# levels: 1 2 3
 # allowed: NONDETERMINISTIC
 # inputs: ["1"]
 # deterministic: true

@@ -1,5 +1,7 @@
-#  urandom
+# urandom
 # class: nondeterminism
+# cases: 102
+# levels: 1 2 3
 # allowed: NONDETERMINISTIC RAISED
 # inputs: ["1"]
 # deterministic: true

@@ -1,5 +1,7 @@
-#  pid
+# pid
 # class: nondeterminism
+# cases: 108
+# levels: 1 2 3
 # allowed: NONDETERMINISTIC
 # inputs: ["1"]
 # deterministic: true

@@ -1,5 +1,7 @@
 # clock
 # class: nondeterminism
+# cases: 98
+# levels: 1 2 3
 # allowed: NONDETERMINISTIC
 # inputs: ["1"]
 # deterministic: true

@@ -1,5 +1,7 @@
-#  surrogate
+# surrogate
 # class: values
+# cases: 110
+# levels: 1 2 3
 # allowed: OK
 # inputs: ["1"]
 # deterministic: true

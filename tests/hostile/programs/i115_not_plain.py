@@ -1,5 +1,7 @@
-#  not plain
+# not plain
 # class: values
+# cases: 115
+# levels: 1 2 3
 # allowed: UNSUPPORTED
 # inputs: ["1"]
 from collections import Counter

@@ -1,5 +1,7 @@
-# b enum
+# enum
 # class: values
+# cases: 115
+# levels: 1 2 3
 # allowed: UNSUPPORTED
 # inputs: ["1"]
 import enum

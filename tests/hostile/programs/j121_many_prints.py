@@ -1,5 +1,7 @@
-#  many prints
+# many prints
 # class: output
+# cases: 121
+# levels: 1 2 3
 # allowed: OK
 # inputs: ["1"]
 import sys

@@ -1,5 +1,7 @@
-#  close stdout
+# close stdout
 # class: output
+# cases: 123
+# levels: 1 2 3
 # allowed: OK RAISED
 # inputs: ["1"]
 import sys
