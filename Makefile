@@ -1,5 +1,6 @@
 # make train   set up, then run or resume Absolute Zero self-play on the embedded tiny model
 # make test    set up, then the tests; make lint, make types: the checks of style and of types
+# make soak    the full counts, which take long; writes docs/soak.md
 #
 # SANDBOX_LEVEL=1 accepts a weaker sandbox where the host lacks what the full one needs.
 # PYTHON=python3.12 names the interpreter that .venv is made from.
@@ -12,7 +13,7 @@ RUN_DIR := runs/tiny
 PIP_FLAGS := --quiet --disable-pip-version-check --no-compile
 TRAIN_FLAGS := $(if $(SANDBOX_LEVEL),--gin_bindings 'RunConfig.sandbox_level = $(SANDBOX_LEVEL)')
 
-.PHONY: train test lint types
+.PHONY: train test soak lint types
 .DELETE_ON_ERROR:
 
 train: $(VENV)/installed
@@ -20,6 +21,10 @@ train: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m 'not soak'
+
+soak: $(VENV)/installed-test
+	@$(VENV)/bin/python -m pytest -m soak --junitxml $(VENV)/soak.xml; code=$$?; \
+	    $(VENV)/bin/python tests/soak_summary.py $(VENV)/soak.xml docs/soak.md; exit $$code
 
 lint: $(VENV)/installed-test
 	@$(VENV)/bin/ruff check .

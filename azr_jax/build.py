@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-import signal
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 import jax
 from rich.console import Console
@@ -20,16 +18,24 @@ from azr_jax.learn.update import LossConfig, OptimizerConfig, make_optimizer, ma
 from azr_jax.model.config import ModelConfig
 from azr_jax.model.sampler import Sampler, SamplerConfig
 from azr_jax.model.sharding import make_mesh
-from azr_jax.policy import keep_tokenizer, load_policy
+from azr_jax.policy import Policy, keep_tokenizer, load_policy
 from azr_jax.report.progress import Progress
+from azr_jax.report.summary import read_summary
 from azr_jax.run import Run, RunConfig
 from azr_jax.selfplay import seeds
 from azr_jax.selfplay.play import PlayConfig, SelfPlay
 from azr_jax.selfplay.rewards import RewardConfig
+from azr_jax.signals import Interrupted
 from sandbox import Limits, Sandbox, SandboxUnavailable
 
-MAY_CHANGE = ("RUN_DIR", "TOTAL_STEPS", "run_dir", "total_steps")
-"""A resumed run may be moved, and may be told to go on for longer."""
+MAY_CHANGE = (
+    *("RUN_DIR", "TOTAL_STEPS", "run_dir", "total_steps"),
+    *("save_every", "keep", "keep_every", "samples_every", "max_infra_share"),
+)
+"""A resumed run may be moved, be told to go on for longer, and keep more or less of itself."""
+
+FRESH_CONFIG = "config.tmp"
+"""Left alone in a directory, it is of a run that was killed as it began."""
 
 
 @contextlib.contextmanager
@@ -54,10 +60,13 @@ def open_run() -> Iterator[Run]:
     directory = Path(config.run_dir)
     _require_same_config(directory, text)
     _require_lengths(config, play, sampling)
+    read_summary(directory)  # a damaged one is not found at the end of the run
     if not (directory / "config.gin").is_file():  # a run that goes on has its seeds
         _require_seeds(config)
     mesh = make_mesh(mesh_config)
-    policy = load_policy(config.init_checkpoint, mesh, model)
+    checkpoints = Checkpoints(directory / "checkpoints", config.keep, config.keep_every)
+    resumes = bool(checkpoints.steps())
+    policy = load_policy(config.init_checkpoint, mesh, model, with_params=not resumes)
     tokenizer = policy.tokenizer
     optimizer = make_optimizer(optimization, config.total_steps)
     sampler = Sampler(policy.model, sampling, mesh, tokenizer, config.seed)
@@ -76,9 +85,7 @@ def open_run() -> Iterator[Run]:
         game = SelfPlay(
             play, rewards, box, lambda prompt: len(tokenizer.encode(prompt)), config.seed
         )
-        directory.mkdir(parents=True, exist_ok=True)
-        _keep_config(directory, text)
-        keep_tokenizer(policy, directory)
+        _begin(directory, text, policy)
         run = Run(
             config=config,
             eval=evaluation,
@@ -87,14 +94,14 @@ def open_run() -> Iterator[Run]:
             sampler=sampler,
             optimizer=optimizer,
             updater=updater,
-            checkpoints=stack.enter_context(Checkpoints(directory / "checkpoints", config.keep)),
+            checkpoints=stack.enter_context(checkpoints),
             meta=describe(policy.model.config, gin_config=text, sandbox_level=str(box.level)),
             progress=stack.enter_context(
                 Progress(f"azr {directory}", config.total_steps, console=console)
             ),
             console=console,
         )
-        stack.enter_context(_save_on_signal(run))
+        stack.enter_context(_saved_on_signal(run))
         yield run
 
 
@@ -109,7 +116,7 @@ def _require_same_config(directory: Path, text: str) -> None:
     """A run directory goes on with the configuration that it was made with, or not at all."""
     path = directory / "config.gin"
     if not path.is_file():
-        if directory.is_dir() and any(directory.iterdir()):
+        if directory.is_dir() and any(p.name != FRESH_CONFIG for p in directory.iterdir()):
             raise UserError(f"{directory} is not empty and is no run directory; name another")
         return
     old, new = (_bindings(t) for t in (path.read_text(encoding="utf-8"), text))
@@ -123,11 +130,16 @@ def _require_same_config(directory: Path, text: str) -> None:
         )
 
 
-def _keep_config(directory: Path, text: str) -> None:
-    """Whole or not at all: a torn file would look like another configuration."""
-    fresh = directory / "config.tmp"
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(directory / "config.gin")
+def _begin(directory: Path, text: str, policy: Policy) -> None:
+    """The first files of a run, each whole or not at all: a torn configuration is another one."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        fresh = directory / FRESH_CONFIG
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(directory / "config.gin")
+        keep_tokenizer(policy, directory)
+    except OSError as error:
+        raise UserError(f"cannot write the run directory {directory}: {error}") from error
 
 
 def _bindings(text: str) -> dict[str, str]:
@@ -162,21 +174,13 @@ def _require_lengths(config: RunConfig, play: PlayConfig, sampling: SamplerConfi
 
 
 @contextlib.contextmanager
-def _save_on_signal(run: Run) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) lets the step end and saves; a second one ends at once."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if run.interrupted.is_set():
-            raise KeyboardInterrupt
-        run.interrupted.set()
-        run.progress.note("stopping after this step; once more to stop now, losing the step")
-
-    if jax.process_count() > 1:
+def _saved_on_signal(run: Run) -> Iterator[None]:
+    """A signal ends the run with what is complete saved, and a line that says what."""
+    if jax.process_count() > 1:  # where one process alone must not stop
         yield
         return
-    old = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+    with run.stopper.listening(run.progress.note, run.where_it_goes_on):
+        try:
+            yield
+        except Interrupted:
+            raise Interrupted(run.save_complete()) from None

@@ -129,6 +129,18 @@ def _verify(args: argparse.Namespace) -> None:
     _write_lines(rows, args.out)
 
 
+def _import(args: argparse.Namespace) -> None:
+    from azr_jax.convert import import_command
+
+    import_command(args.hf, args.out)
+
+
+def _export(args: argparse.Namespace) -> None:
+    from azr_jax.convert import export_command
+
+    export_command(args.checkpoint, args.out, args.dtype)
+
+
 def _report(args: argparse.Namespace) -> None:
     from azr_jax.report.html import write_report
 
@@ -220,6 +232,20 @@ def _parser() -> _Parser:
     verify.add_argument("tasks", type=Path, metavar="TASKS.jsonl")
     verify.add_argument("--out", type=Path, metavar="FILE", help="default: standard output")
     verify.add_argument("--sandbox_level", type=int, choices=(1, 2, 3), default=2)
+
+    convert = command("import", _import, "read a Hugging Face folder into a checkpoint")
+    convert.add_argument("--hf", type=Path, metavar="DIR", required=True)
+    convert.add_argument("--out", type=Path, metavar="DIR", required=True)
+
+    export = command("export", _export, "write a checkpoint as a Hugging Face folder")
+    export.add_argument("--checkpoint", metavar="DIR", required=True)
+    export.add_argument("--out", type=Path, metavar="DIR", required=True)
+    export.add_argument(
+        "--dtype",
+        choices=("same", "bf16", "f32"),
+        default="same",
+        help="default: that of the model that was imported",
+    )
 
     report = command("report", _report, "write the HTML report of a run")
     report.add_argument("run_dir", type=Path, metavar="RUN_DIR")

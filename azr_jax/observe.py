@@ -5,33 +5,17 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from azr_jax.model.sampler import Completion
-from azr_jax.selfplay.play import Answer, PlayConfig, Proposal, Request, Scored
+from azr_jax.rollout import Rollout
+from azr_jax.selfplay.play import PlayConfig, Proposal, Request, Scored
 from azr_jax.selfplay.triplet import GROUPS, ROLES
+from sandbox import SandboxUnavailable
 
-
-@dataclass(frozen=True)
-class Rollout:
-    """A request, what the model wrote, and what the sandbox said of it."""
-
-    request: Request
-    completion: Completion
-    verdict: Proposal | Answer
-
-    @property
-    def proposal(self) -> Proposal:
-        assert isinstance(self.verdict, Proposal)
-        return self.verdict
-
-    @property
-    def answer(self) -> Answer:
-        assert isinstance(self.verdict, Answer)
-        return self.verdict
+_OF_NOW = ("busy", "queued")
+"""Counters of the sandbox that are no totals."""
 
 
 class Clock:
@@ -85,6 +69,7 @@ def step_row(
             group = [s for s in scored if _of(s.request, role, name)]
             put(f"reward/{role}/{name}", (s.reward for s in group if s.reward is not None))
             put(f"well_formed/{role}/{name}", (s.well_formed for s in group))
+            row[f"protocol_violations/{role}/{name}"] = sum(s.status == "PROTOCOL" for s in group)
             runs = [r for r in rollouts if _of(r.request, role, name)]
             put(f"length/{role}/{name}", (len(r.completion.tokens) for r in runs))
         answers = [s for s in scored if _of(s.request, "solve", name) and s.correct is not None]
@@ -96,6 +81,34 @@ def step_row(
     statuses = Counter(p.status for p in proposals)
     row |= {f"status/{name}": count for name, count in sorted(statuses.items())}
     return row
+
+
+def sandbox_row(
+    before: Mapping[str, float], now: Mapping[str, float], seconds: float, max_infra_share: float
+) -> dict[str, float]:
+    """What the sandbox did between two of its `stats`, `seconds` apart.
+
+    Counts, and: programs a second; the mean wait of a program for a free worker, in seconds; the
+    share of the programs' CPU time that ran into a limit.
+
+    Raises:
+      SandboxUnavailable: it failed, by itself, at more than this share of its jobs.
+    """
+    spent = {name: now[name] - before.get(name, 0) for name in now if name not in _OF_NOW}
+    lost, jobs = spent["INFRA"], spent["jobs"]
+    if lost > max_infra_share * jobs:
+        raise SandboxUnavailable(
+            f"the sandbox lost {lost:.0f} of {jobs:.0f} jobs in one step "
+            f"(RunConfig.max_infra_share = {max_infra_share}): this host kills its processes, or starts no more. Give it "
+            "memory and processes, then run the same command again: it goes on from the newest "
+            "checkpoint"
+        )
+    return {
+        **{f"sandbox/{name}": value for name, value in spent.items()},
+        "sandbox/programs_per_s": spent["forks"] / max(seconds, 1e-9),
+        "sandbox/queue_wait_s": spent["queue_wait_s"] / max(spent["forks"], 1),
+        "sandbox/timeout_cpu_share": spent["timeout_cpu_s"] / max(spent["cpu_s"], 1e-9),
+    }
 
 
 def update_row(metrics: Mapping[str, np.ndarray]) -> dict[str, Any]:

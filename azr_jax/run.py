@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import threading
+import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,11 +23,11 @@ from azr_jax.learn.checkpoint import Checkpoints
 from azr_jax.learn.state import TrainState, abstract_state, state_of_params
 from azr_jax.learn.update import Update, summary
 from azr_jax.model.sampler import Completion, Prompt, Sampler
-from azr_jax.observe import Rollout
 from azr_jax.policy import Policy
 from azr_jax.report.metrics import SegmentWriter, read_rows
 from azr_jax.report.progress import Progress
 from azr_jax.report.summary import Summary, make_summary, read_summary, write_summary
+from azr_jax.rollout import EVALUATE, Rollout, prompts_of
 from azr_jax.selfplay import seeds
 from azr_jax.selfplay.play import (
     Answer,
@@ -39,9 +38,10 @@ from azr_jax.selfplay.play import (
     SelfPlay,
     SelfPlayState,
 )
+from azr_jax.signals import Stopper
 
-PURPOSES = ("propose", "solve", "estimate", "seed", "evaluate")
-"""Their order keys the randomness of samples: append only."""
+SCORE = "heldout/dev"
+"""The column of the metrics that tells the best checkpoint."""
 
 
 @gin.configurable
@@ -57,8 +57,10 @@ class RunConfig:
     whiten: what TRR++ counts once, a token (the original's code) or a sequence (Eq. 8).
     row_tokens, micro_rows: the packed batch: lengths that a row may have, and the rows that a data
         shard computes at a time. batch_rows: at least so many rows, so that the shape is static.
-    save_every: steps between checkpoints; keep: how many stay. samples_every: steps between
-        samples on disk.
+    max_infra_share: a step in which the sandbox itself fails at more of its jobs ends the run; what
+        is lost up to there is masked.
+    save_every: steps between checkpoints. keep: so many of the newest stay, and beside them every
+        step that keep_every divides (0: none). samples_every: steps between samples on disk.
     """
 
     run_dir: str
@@ -74,8 +76,10 @@ class RunConfig:
     micro_rows: int = 16
     batch_rows: int = 16
     sandbox_level: int = 2
+    max_infra_share: float = 0.05
     save_every: int = 10
     keep: int = 2
+    keep_every: int = 0
     samples_every: int = 5
 
     def __post_init__(self) -> None:
@@ -85,13 +89,27 @@ class RunConfig:
             raise UserError(
                 f"RunConfig.temperature is {self.temperature}: self-play samples, never greedily"
             )
+        least = {"save_every": 1, "keep": 1, "keep_every": 0, "samples_every": 1}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise UserError(f"RunConfig.{name} is at least {value}, not {getattr(self, name)}")
+        if not 0 <= self.max_infra_share <= 1:
+            raise UserError(
+                f"RunConfig.max_infra_share is between 0 and 1, not {self.max_infra_share}"
+            )
         if self.sandbox_level not in (1, 2, 3):
             raise UserError(f"RunConfig.sandbox_level is 1, 2 or 3, not {self.sandbox_level}")
 
 
 @dataclass
 class Run:
-    """The parts of a run, and the few things that `train` asks of them."""
+    """The parts of a run, and the few things that `train` asks of them.
+
+    seeding: what the model wrote so far to seed itself, by round.
+    complete: both states after the last whole step; no game while the buffers are being seeded.
+    saved: the step of the newest checkpoint.
+    box_stats: the sandbox's counters when the last row was written.
+    """
 
     config: RunConfig
     eval: EvalConfig
@@ -106,10 +124,15 @@ class Run:
     console: Console
     metrics: SegmentWriter = field(init=False)
     samples: SegmentWriter = field(init=False)
-    interrupted: threading.Event = field(default_factory=threading.Event)
+    before: Measured | None = field(init=False)
+    stopper: Stopper = field(default_factory=Stopper)
     seconds: float = 0.0
     since: float = field(default_factory=time.monotonic)
     shapes_seen: set[tuple[int, int]] = field(default_factory=set)
+    seeding: list[list[str]] = field(default_factory=list)
+    complete: tuple[TrainState, SelfPlayState | None] | None = None
+    saved: int | None = None
+    box_stats: dict[str, float] = field(default_factory=dict)
 
     @property
     def directory(self) -> Path:
@@ -121,21 +144,34 @@ class Run:
         """The newest checkpoint of the run directory, or a fresh, seeded state."""
         model, mesh = self.policy.model, self.policy.mesh
         found = self.checkpoints.restore_latest(abstract_state(model, self.optimizer, mesh))
-        if found is not None:
+        kept: dict[str, Any] = {}
+        if found is None:
+            state = state_of_params(model, self.optimizer, mesh, self.policy.params)
+        else:
             state, kept, _ = found
             self.seconds = kept["seconds"]
-            self.open_logs(int(state.step))
-            self.progress.note(f"resumed at step {int(state.step)} of {self.config.total_steps}")
-            return state, SelfPlayState.from_json(kept["play"])
-        state = state_of_params(model, self.optimizer, mesh, self.policy.params)
-        self.open_logs(0)
-        self.measure("before", state)
-        play = self.seed(state)
-        self.save(state, play)
-        return state, play
+            self.saved = int(state.step)
+            self.progress.note(f"resumed at step {self.saved} of {self.config.total_steps}")
+        # The state has them now: a second copy would stay as long as the run.
+        self.policy = replace(self.policy, params={})
+        self.open_logs(int(state.step))
+        if "play" in kept:
+            self.before = self.measured("before")
+            self.complete = state, SelfPlayState.from_json(kept["play"])
+            self.score_when_due(state)
+            return self.complete
+        self.complete = state, None
+        self.seeding = kept.get("seeding", [])
+        self.before = self.measured("before") or self.measure("before", state)
+        self.complete = state, self.seed(state)
+        self.save()
+        return self.complete
 
     def seed(self, state: TrainState) -> SelfPlayState:
-        """Buffers from the seed files, or from the model's own proposals on the zero triplet."""
+        """Buffers from the seed files, or from the model's own proposals on the zero triplet.
+
+        The rounds in `self.seeding` are not sampled again.
+        """
         self.progress.phase("seeding")
         if self.config.seed_files:
             drafts = [d for f in self.config.seed_files for d in seeds.load_seeds(Path(f))]
@@ -143,19 +179,25 @@ class Run:
             self.progress.note(f"seeds: {verified.summary()}")
             return self.game.start(verified.triplets, verified.induction_tasks)
         start = self.game.start()
+        rounds = itertools.count()
 
         def propose(requests: Sequence[Request]) -> list[Proposal]:
-            rollouts = self.sample(state.params, requests, -1 - next(rounds))
-            return [r.proposal for r in rollouts]
+            number = next(rounds)
+            if number == len(self.seeding):
+                rollouts = self.sample(state.params, requests, -1 - number)
+                self.seeding.append([r.completion.text for r in rollouts])
+                return [r.proposal for r in rollouts]
+            written = zip(requests, self.seeding[number], strict=True)
+            checks = [self.game.submit_proposal(request, text) for request, text in written]
+            return [check.result() for check in checks]
 
-        rounds = iter(range(1_000_000))
         play, warnings = seeds.self_seed(self.game, start, propose)
         for warning in warnings:
             self.progress.note(f"warning: {warning}")
         return play
 
-    def finish(self, state: TrainState, play: SelfPlayState) -> Summary:
-        """Final checkpoint, final measurement, `summary.json`; or those that are there already."""
+    def finish(self, state: TrainState) -> Summary:
+        """Final measurement, `summary.json`; or those that are there already."""
         done = read_summary(self.directory)
         if done is not None and done["steps"] == int(state.step):
             self.progress.note(
@@ -163,9 +205,8 @@ class Run:
                 "--run_dir; to go on, give more --steps"
             )
             return done
-        self.save(state, play)
         self.checkpoints.wait()
-        before, after = self.measured("before"), self.measure("after", state)
+        before, after = self.before, self.measure("after", state)
         device = jax.devices()[0]
         found = make_summary(
             run=str(self.directory),
@@ -187,11 +228,12 @@ class Run:
 
     def sample(self, params: Any, requests: Sequence[Request], step: int) -> list[Rollout]:
         """Sample every request; each completion goes to the sandbox as soon as it is finished."""
-        prompts, members = _prompts(requests, self.policy.tokenizer.encode, step)
+        prompts, members = prompts_of(requests, self.policy.tokenizer.encode, step)
         pending: list[tuple[int, Any, Pending[Any]]] = []
         for done in self.sampler.stream(params, prompts, temperature=self.config.temperature):
             index = members[done.prompt] + done.sample
             request = requests[index]
+            self.stopper.check()
             check: Pending[Proposal] | Pending[Answer]
             if request.role == "propose":
                 check = self.game.submit_proposal(request, done.text)
@@ -220,7 +262,12 @@ class Run:
         return pack(samples, self.config.row_tokens, rows=rows, multiple=multiple)
 
     def update(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, np.ndarray]]:
-        """One optimiser step; a batch shape that was not seen before is compiled, and told."""
+        """One optimiser step; a batch shape that was not seen before is compiled, and told.
+
+        No signal stops the run from here on until the step is logged: the old state is donated.
+        """
+        self.stopper.hold()
+        self.complete = None
         if self.shapes_seen and batch.shape not in self.shapes_seen:
             self.progress.note(f"warning: the update is compiled again, for {batch.shape}")
         self.shapes_seen.add(batch.shape)
@@ -233,6 +280,8 @@ class Run:
         """Metrics and samples from `step` on; what lies past it is dropped."""
         self.metrics = SegmentWriter(self.directory / "metrics", step)
         self.samples = SegmentWriter(self.directory / "samples", step)
+        rows = read_rows(self.directory / "metrics")
+        self.checkpoints.scores.update({r["step"] + 1: r[SCORE] for r in rows if SCORE in r})
 
     def log(
         self,
@@ -256,7 +305,11 @@ class Run:
         sampling = sum(s for name, s in clock.seconds.items() if name not in ("update", "log"))
         row["tokens_per_s"] = tokens / max(sampling, 1e-9)
         row |= {f"buffer/{name}": len(b) for name, b in before.buffers.items()}
-        row |= {f"sandbox/{name}": v for name, v in self.game.box.stats().items()}
+        seconds = sum(clock.seconds.values())
+        before_stats, self.box_stats = self.box_stats, self.game.box.stats()
+        row |= observe.sandbox_row(
+            before_stats, self.box_stats, seconds, self.config.max_infra_share
+        )
         if row["skipped"]:
             self.progress.note(f"warning: step {step}: nothing to learn from, no update")
         if not any(p.valid for p in proposals):
@@ -267,21 +320,46 @@ class Run:
             for item in observe.sample_rows(step, proposals, scored):
                 self.samples.append(item)
 
-    def save(self, state: TrainState, play: SelfPlayState) -> None:
-        kept = {"play": play.to_json(), "seconds": self.elapsed()}
-        self.checkpoints.save(int(state.step), state, kept, self.meta)
+    def save_and_evaluate_when_due(self, state: TrainState, play: SelfPlayState) -> None:
+        """After a step. Here, too, ends a run that a signal came to during the update."""
+        step, last = int(state.step), self.config.total_steps
+        self.complete = state, play
+        self.stopper.release()
+        if step % self.config.save_every == 0 or self._scores(step) or step == last:
+            self.save()
+        self.score_when_due(state)
+
+    def save(self) -> None:
+        """Starts to save what is complete; the logs up to there are sealed first."""
+        self.stopper.hold()
+        self._save()
+        self.stopper.release()
+
+    def _save(self) -> None:
+        assert self.complete is not None, "no step is complete while it is updated"
+        state, play = self.complete
         self.metrics.seal()
         self.samples.seal()
+        game = {"seeding": self.seeding} if play is None else {"play": play.to_json()}
+        self.saved = int(state.step)
+        self.checkpoints.save(self.saved, state, game | {"seconds": self.elapsed()}, self.meta)
 
-    def save_and_evaluate_when_due(self, state: TrainState, play: SelfPlayState) -> None:
-        """Checkpoint every `save_every` steps and on interruption, which also ends the run."""
-        step = int(state.step)
-        if self.interrupted.is_set():
-            self.save(state, play)
-            self.checkpoints.wait()
-            raise Interrupted(f"saved step {step}; the same command goes on from there")
-        if step % self.config.save_every == 0 and step < self.config.total_steps:
-            self.save(state, play)
+    def save_complete(self) -> str:
+        """For a run that ends here: saves what is not saved yet; returns a line that says it."""
+        self.stopper.hold()
+        if self.complete is not None:
+            state, play = self.complete
+            if self.seeding if play is None else self.saved != int(state.step):
+                self._save()
+        self.checkpoints.wait()
+        return self.where_it_goes_on()
+
+    def where_it_goes_on(self) -> str:
+        """What another call of the same command does, given the checkpoints that are complete."""
+        steps = self.checkpoints.steps()
+        if not steps:
+            return "nothing is saved yet; the same command starts anew"
+        return f"saved step {steps[0]}; the same command goes on from there"
 
     def elapsed(self) -> float:
         """Seconds of this run so far, earlier sessions included."""
@@ -294,47 +372,40 @@ class Run:
         if not self.eval.test:
             return None
         self.progress.phase(f"measuring held-out accuracy {name}")
-
-        def sample(prompts: Sequence[Prompt], temperature: float) -> Iterator[Completion]:
-            keyed = [replace(p, stream=(0, PURPOSES.index("evaluate"), *p.stream)) for p in prompts]
-            return self.sampler.stream(state.params, keyed, temperature=temperature)
-
+        sample = self._evaluation_sampler(state)
         found = heldout.measure(self.eval, self.game, sample, self.policy.tokenizer.encode)
-        path = self.directory / "heldout" / f"{name}.json"
-        path.parent.mkdir(exist_ok=True)
-        fresh = path.with_suffix(".tmp")
-        fresh.write_text(json.dumps(found.to_json()) + "\n", encoding="utf-8")
-        fresh.replace(path)
+        found.write(self._measured(name))
         return found
 
     def measured(self, name: Literal["before", "after"]) -> Measured | None:
-        path = self.directory / "heldout" / f"{name}.json"
-        return Measured.from_json(json.loads(path.read_text())) if path.is_file() else None
+        """What `measure` has kept, if anything.
 
+        Raises:
+          UserError: it is damaged.
+        """
+        path = self._measured(name)
+        return Measured.read(path) if path.is_file() else None
 
-class Interrupted(KeyboardInterrupt):
-    """The user stopped the run; it is saved."""
+    def _measured(self, name: str) -> Path:
+        return self.directory / "heldout" / f"{name}.json"
 
+    def score_when_due(self, state: TrainState) -> None:
+        """Accuracy on the dev tasks, for the log, and for which checkpoint stays as the best."""
+        step = int(state.step)
+        if not self._scores(step) or step in self.checkpoints.scores:
+            return
+        self.progress.phase("measuring accuracy on the dev tasks")
+        sample = self._evaluation_sampler(state)
+        found = heldout.score(self.eval, self.game, sample, self.policy.tokenizer.encode)
+        self.metrics.append({"step": step - 1, SCORE: found})
+        self.checkpoints.scores[step] = found
 
-def _prompts(
-    requests: Sequence[Request], encode: Callable[[str], Sequence[int]], step: int
-) -> tuple[list[Prompt], list[int]]:
-    """One Prompt a run of requests with the same text, and the index of its first request."""
-    prompts: list[Prompt] = []
-    members: list[int] = []
-    position = 0
-    while position < len(requests):
-        first = requests[position]
-        end = position + 1
-        while (
-            end < len(requests)
-            and first.purpose == "estimate"
-            and requests[end].prompt == first.prompt
-            and requests[end].index == first.index + end - position
-        ):
-            end += 1
-        stream = (step, PURPOSES.index(first.purpose), first.group, first.index)
-        prompts.append(Prompt(tuple(encode(first.prompt)), end - position, stream))
-        members.append(position)
-        position = end
-    return prompts, members
+    def _scores(self, step: int) -> bool:
+        return step > 0 and self.eval.every > 0 and step % self.eval.every == 0
+
+    def _evaluation_sampler(self, state: TrainState) -> heldout.Sample:
+        def sample(prompts: Sequence[Prompt], temperature: float) -> Iterator[Completion]:
+            keyed = [replace(p, stream=(0, EVALUATE, *p.stream)) for p in prompts]
+            return self.sampler.stream(state.params, keyed, temperature=temperature)
+
+        return sample

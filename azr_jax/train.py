@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from azr_jax import observe
 from azr_jax.build import open_run
 from azr_jax.learn.advantages import trr_plus_plus
@@ -9,6 +11,10 @@ from azr_jax.learn.checkpoint import CheckpointError
 from azr_jax.report.summary import Summary, print_summary
 from azr_jax.run import Run
 from azr_jax.selfplay.triplet import group_of
+from sandbox import SandboxUnavailable
+
+UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOSPC, errno.EDQUOT)
+"""What a disk says that was well when the run began."""
 
 
 def train(run: Run) -> Summary:
@@ -56,7 +62,7 @@ def train(run: Run) -> Summary:
         clock.start("log")
         run.log(step, clock, metrics, before, proposals, rates, scored, learnt, estimated)
         run.save_and_evaluate_when_due(state, play)
-    return run.finish(state, play)
+    return run.finish(state)
 
 
 def train_command() -> None:
@@ -64,5 +70,13 @@ def train_command() -> None:
     try:
         with open_run() as run:
             print_summary(train(run), run.console)
-    except CheckpointError as error:  # a full disk, say: the message tells what to do
+    except (CheckpointError, SandboxUnavailable) as error:  # the message tells what to do
         raise SystemExit(f"azr: {error}") from error
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        what = "the disk is full: " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise SystemExit(
+            f"azr: {what}{error}. Mend that, then run the same command again: it goes on from the "
+            "newest checkpoint"
+        ) from error

@@ -33,9 +33,9 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[0] = str(HERE.parent)
 
-from sandbox import Job, Limits, Sandbox, Status  # noqa: E402
-from sandbox.bench import clean, mixed  # noqa: E402
-from sandbox.child.preload import MODULES  # noqa: E402
+from sandbox import Job, Limits, Sandbox, Status
+from sandbox.bench import clean, mixed
+from sandbox.child.preload import MODULES
 
 CORES = len(os.sched_getaffinity(0))
 FRESH = count(0, 100_000)

@@ -25,6 +25,9 @@ from typing import Any
 
 import numpy as np
 
+# A script beside this one is called like the package `sandbox`.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 from azr_jax import config
 from azr_jax.errors import UserError
 from azr_jax.evals.base import FORCED

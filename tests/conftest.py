@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -137,9 +136,10 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Sequence[str]:
     from azr_jax.learn.state import init_state
     from azr_jax.learn.update import OptimizerConfig, make_optimizer
     from azr_jax.model import hf
+    from azr_jax.model.folder import tokenizer_files
     from azr_jax.model.sharding import MeshConfig, make_mesh
     from azr_jax.model.transformer import Transformer
-    from azr_jax.policy import EMBEDDED, FILES
+    from azr_jax.policy import EMBEDDED
 
     folder = tmp_path_factory.mktemp("random")
     shape = dataclasses.replace(hf.read_config(EMBEDDED), **RANDOM)
@@ -148,8 +148,8 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Sequence[str]:
     hf.write_config(folder, shape, eos_id=1, pad_id=0)
     sure = {**state.params, "final_norm": 15 * state.params["final_norm"]}
     hf.write_params(folder, sure, shape)
-    for name in FILES:
-        shutil.copyfile(EMBEDDED / name, folder / name)
+    for name, data in tokenizer_files(EMBEDDED).items():
+        (folder / name).write_bytes(data)
     return [
         f"RunConfig.init_checkpoint = {str(folder)!r}",
         "LossConfig.entropy = 0.01",

@@ -3,46 +3,91 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from orbax.checkpoint import v1 as ocp
 
-from azr_jax.model.sharding import MeshConfig, make_mesh
-from azr_jax.policy import load_policy
 from azr_jax.report.metrics import Row, read_rows
+from azr_jax.selfplay.triplet import (
+    TASK_TYPES,
+    ZERO_INDUCTION_TASK,
+    ZERO_TRIPLET,
+    task_to_json,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS = 8
-OF_THE_MACHINE = ("seconds/", "tokens_per_s", "sandbox/")
+STEPS = 4
+BINDINGS = (
+    "PlayConfig.batch_size = 2",
+    "PlayConfig.seed_target = 2",
+    "RunConfig.save_every = 1",
+    "RunConfig.keep = 1",
+    "EvalConfig.test = 'tiny-test'",
+    "EvalConfig.dev = 'tiny-dev'",
+    "EvalConfig.samples = 1",
+    "EvalConfig.dev_samples = 1",
+    "EvalConfig.temperatures = (0.5, 1.0)",
+    "EvalConfig.every = 2",
+)
+OF_THE_MACHINE = ("seconds", "tokens_per_s", "sandbox/")
 """What may differ between two runs of one configuration."""
+NEVER = "file:call:0:0"
 
 Start = Callable[..., subprocess.Popen[str]]
 
 
+@dataclass
+class Whole:
+    """A run that nothing broke, and how often each point of `killed.py` was passed in it."""
+
+    directory: Path
+    counts: dict[str, int]
+
+
 @pytest.fixture(scope="module")
-def start(small_gin: Path, compiled: Path) -> Start:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of runs; with a benchmark of three tasks."""
+    place = tmp_path_factory.mktemp("runs")
+    rows = []
+    for name in TASK_TYPES:
+        task = ZERO_INDUCTION_TASK if name == "induction" else ZERO_TRIPLET
+        of = {"id": name, "task_type": name, "category": "level 1", "task": task_to_json(task)}
+        rows.append(json.dumps(of) + "\n")
+    (place / "tasks.jsonl").write_text("".join(rows))
+    return place
+
+
+@pytest.fixture(scope="module")
+def start(small_gin: Path, compiled: Path, place: Path) -> Start:
     """Starts `azr train` on one device, as the leader of a process group, as a shell does."""
     variables = {
         "JAX_COMPILATION_CACHE_DIR": str(compiled),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "PYTHONPATH": str(ROOT),
         "XLA_FLAGS": "",
     }
 
-    def start(directory: Path) -> subprocess.Popen[str]:
-        flags = ["--gin_file", str(small_gin), "--run_dir", str(directory), "--steps", str(STEPS)]
-        for binding in ("PlayConfig.batch_size = 2", "PlayConfig.seed_target = 0"):
-            flags += ["--gin_bindings", binding]
+    def start(directory: Path, moment: str = NEVER) -> subprocess.Popen[str]:
+        flags = ["--gin_file", str(small_gin), "--steps", str(STEPS)]
+        flags += [f"--gin_bindings={binding}" for binding in BINDINGS]
+        script = [str(ROOT / "tests" / "killed.py"), str(place / "report.json"), moment]
         return subprocess.Popen(
-            [sys.executable, "-m", "azr_jax", "train", *flags],
+            [sys.executable, *script, str(directory), *flags],
             cwd=ROOT,
             env=os.environ | variables,
             text=True,
@@ -52,6 +97,12 @@ def start(small_gin: Path, compiled: Path) -> Start:
         )
 
     return start
+
+
+@pytest.fixture(scope="module")
+def whole(start: Start, place: Path) -> Whole:
+    finish(start(place / "whole"))
+    return Whole(place / "whole", json.loads((place / "report.json").read_text()))
 
 
 def until_step(process: subprocess.Popen[str], directory: Path, step: int) -> None:
@@ -68,49 +119,111 @@ def finish(process: subprocess.Popen[str]) -> str:
     return out
 
 
-def repeatable(rows: Iterator[Row]) -> list[Row]:
-    return [
-        {name: value for name, value in row.items() if not name.startswith(OF_THE_MACHINE)}
-        for row in rows
-    ]
+# --- kills -------------------------------------------------------------------------------------
 
 
-def parameters(directory: Path) -> list[np.ndarray]:
-    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    return [np.asarray(x) for x in jax.tree.leaves(load_policy(str(directory), mesh).params)]
+def repeatable(value: Any) -> Any:
+    """What two runs of one configuration have in common."""
+    if isinstance(value, dict):
+        names = (name for name in value if not str(name).startswith(OF_THE_MACHINE))
+        return {name: repeatable(value[name]) for name in names}
+    return value
 
 
-def test_killed_and_stopped_it_ends_like_an_unbroken_run(start: Start, tmp_path: Path) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    finish(start(whole))
+def log(directory: Path, folder: str) -> list[Row]:
+    return [repeatable(row) for row in read_rows(directory / folder)]
 
-    process = start(broken)
-    until_step(process, broken, 2)
-    process.kill()
-    process.communicate()
-    assert not (broken / "summary.json").exists()
 
-    process = start(broken)
-    until_step(process, broken, 5)
+def assert_same(broken: Path, whole: Path) -> None:
+    """Logs, measurements, buffers and the last state, bit for bit."""
+    for folder in ("metrics", "samples"):
+        assert log(broken, folder) == log(whole, folder)
+    for name in ("heldout/before.json", "heldout/after.json", "summary.json"):
+        found, wanted = (repeatable(json.loads((d / name).read_text())) for d in (broken, whole))
+        assert {**found, "run": ""} == {**wanted, "run": ""}
+    steps = [sorted(p.name for p in (d / "checkpoints").iterdir()) for d in (broken, whole)]
+    assert steps[0] == steps[1]
+    for step in steps[0]:
+        found, wanted = (load(d / "checkpoints" / step) for d in (broken, whole))
+        assert repeatable(found["play"]) == repeatable(wanted["play"])
+        for item in ("params", "optimizer"):
+            jax.tree.map(np.testing.assert_array_equal, found[item], wanted[item])
+
+
+def load(step: Path) -> dict[str, Any]:
+    """All that Orbax finds in a step directory."""
+    found: dict[str, Any] = ocp.load_checkpointables(step)
+    return found
+
+
+KILLS = (
+    *("save return", "sample return", "file", "propose", "file", "seal return", "update return"),
+    *("measure", "file", "append return", "save", "file", "answer", "log", "file", "pack"),
+    *("file file", "save restore", "sample+ file", "update+ append"),
+)
+"""Where each run is killed: at a call (or its return) of a point of `killed.py`, drawn at random;
+`+`: up to half a second later. Two points: what goes on is killed, too."""
+
+
+def moments(index: int, counts: dict[str, int]) -> list[str]:
+    """The kills of one run as `killed.py` takes them."""
+    draw = random.Random(index)
+    found = []
+    for word in KILLS[index].replace(" return", ":return").split():
+        name, _, when = word.rstrip("+").partition(":")
+        # What goes on has fewer calls before it than the whole run.
+        most = counts[name] if not found else max(1, counts[name] // 4)
+        seconds = draw.uniform(0, 0.5) if word.endswith("+") else 0
+        found.append(f"{name}:{when or 'call'}:{draw.randint(1, most)}:{seconds:.3f}")
+    return found
+
+
+def check_kills(moments: list[str], start: Start, whole: Whole, directory: Path) -> None:
+    killed = 0
+    for moment in moments:
+        process = start(directory, moment)
+        out, err = process.communicate(timeout=600)
+        assert process.returncode in (0, -signal.SIGKILL), out + err
+        killed += process.returncode == -signal.SIGKILL
+    assert killed, "none of the moments came"
+    finish(start(directory))
+    assert_same(directory, whole.directory)
+
+
+def test_a_run_killed_twice_ends_like_an_unbroken_one(
+    start: Start, whole: Whole, tmp_path: Path
+) -> None:
+    kills = [moment for index in range(2) for moment in moments(index, whole.counts)]
+    check_kills(kills, start, whole, tmp_path / "broken")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("index", range(len(KILLS)), ids=[k.replace(" ", "_") for k in KILLS])
+def test_kill_points(index: int, start: Start, whole: Whole, tmp_path: Path) -> None:
+    check_kills(moments(index, whole.counts), start, whole, tmp_path / "broken")
+
+
+# --- signals -----------------------------------------------------------------------------------
+
+
+def test_stopped_from_a_terminal_it_saves_and_goes_on(
+    start: Start, whole: Whole, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    process = start(run)
+    until_step(process, run, 1)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to the sandbox, too
     out, err = process.communicate(timeout=600)
-    assert process.returncode == 1
-    assert "resumed at step" in out
-    assert "Traceback" not in err
-    saved = max(int(path.name) for path in (broken / "checkpoints").iterdir())
-    assert f"azr: saved step {saved}; the same command goes on from there" in err
-    assert not (broken / "summary.json").exists()
-
-    assert f"resumed at step {saved} of {STEPS}" in finish(start(broken))
-    for folder in ("metrics", "samples"):
-        rows = [repeatable(read_rows(run / folder)) for run in (whole, broken)]
-        assert rows[0] == rows[1]
-    assert [row["step"] for row in read_rows(broken / "metrics")] == list(range(STEPS))
-    for a, b in zip(parameters(whole), parameters(broken), strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert process.returncode == 1, out + err
+    assert "stopping; once more to end at once" in out
+    saved = re.fullmatch(r"azr: saved step (\d); the same command goes on from there\n", err)
+    assert saved, err
+    assert not (run / "summary.json").exists()
+    assert f"resumed at step {saved[1]} of {STEPS}" in finish(start(run))
+    assert_same(run, whole.directory)
 
 
-# --- a full disk -------------------------------------------------------------------------------
+# --- disks that do not take it -------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -137,19 +250,36 @@ def fill(disk: Path) -> Path:
     return filler
 
 
-def test_a_full_disk_is_told_and_loses_nothing(start: Start, small_disk: Path) -> None:
-    run = small_disk / "run"
-    process = start(run)
-    until_step(process, run, 2)
-    filler = fill(small_disk)
+def fails(process: subprocess.Popen[str], code: int) -> str:
+    """The last line of a process that ends with that exit code, and no traceback."""
     _, err = process.communicate(timeout=600)
-    assert process.returncode == 1
+    assert process.returncode == code
     assert "Traceback" not in err
     last = err.strip().splitlines()[-1]
     assert last.startswith("azr: ")
+    return last
+
+
+def test_a_full_and_a_read_only_disk_are_told_and_lose_nothing(
+    start: Start, small_disk: Path, whole: Whole
+) -> None:
+    run = small_disk / "run"
+    process = start(run)
+    until_step(process, run, 1)
+    filler = fill(small_disk)
+    last = fails(process, 1)
     assert "the disk is full" in last or "has free space" in last
 
     filler.unlink()
-    out = finish(start(run))
-    assert "resumed at step" in out
-    assert [row["step"] for row in read_rows(run / "metrics")] == list(range(STEPS))
+    process = start(run)
+    until_step(process, run, 2)
+    remount = ["mount", "-o", "remount,ro", str(small_disk)]
+    while subprocess.run(remount, capture_output=True).returncode:  # a file is open for writing
+        assert process.poll() is None, process.communicate()
+    assert "ead-only" in fails(process, 1)
+    # Before any work:
+    assert re.search("cannot write the run directory .*Read-only file system", fails(start(run), 2))
+
+    subprocess.run([*remount[:2], "remount,rw", str(small_disk)], check=True)
+    assert "resumed at step" in finish(start(run))
+    assert_same(run, whole.directory)

@@ -6,8 +6,10 @@ temperature 1 that lowering the base's temperature gives for free is no learning
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gin
@@ -27,6 +29,9 @@ from azr_jax.evals.harness import (
 from azr_jax.model.sampler import Completion, Prompt
 from azr_jax.selfplay.play import SelfPlay
 
+Sample = Callable[[Sequence[Prompt], float], Iterator[Completion]]
+"""Completions of prompts at a temperature."""
+
 MODES = ("sampled", "greedy", "best_temperature")
 
 
@@ -36,12 +41,15 @@ class EvalConfig:
     """The held-out measurement before and after a run; no `test` benchmark: none.
 
     samples: per test task, for the sampled modes. dev_samples: per dev task and temperature.
+    every: steps between measurements on the dev tasks alone, each with a checkpoint; the checkpoint
+        that did best stays. 0: none.
     """
 
     test: str = ""
     dev: str = ""
     samples: int = 8
     dev_samples: int = 4
+    every: int = 0
     temperatures: tuple[float, ...] = (0.3, 0.5, 0.7, 1.0)
 
     def __post_init__(self) -> None:
@@ -50,6 +58,8 @@ class EvalConfig:
                 raise UserError(f"EvalConfig: {name!r} is none of {', '.join(BENCHMARKS)}")
         if bool(self.test) != bool(self.dev):
             raise UserError("EvalConfig: test and dev go together: one to report, one to choose")
+        if self.every < 0 or (self.every and not self.dev):
+            raise UserError(f"EvalConfig.every is {self.every}: it needs a dev benchmark, or is 0")
 
 
 @dataclass(frozen=True)
@@ -72,16 +82,46 @@ class Measured:
             "at_best_temperature": self.at_best_temperature.astype(int).tolist(),
         }
 
+    def write(self, path: Path) -> None:
+        """As JSON, whole or not at all."""
+        path.parent.mkdir(exist_ok=True)
+        fresh = path.with_suffix(".tmp")
+        fresh.write_text(json.dumps(self.to_json()) + "\n", encoding="utf-8")
+        fresh.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Measured:
+        """
+        Raises:
+          UserError: the file is damaged.
+        """
+        try:
+            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{path} is damaged: restore it from a copy, or remove it: the run then ends "
+                "without its table of gains"
+            ) from error
+
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Measured:
         arrays = {k: np.array(v, bool) for k, v in row.items() if k != "best_temperature"}
         return cls(best_temperature=row["best_temperature"], **arrays)
 
 
+def score(
+    config: EvalConfig, play: SelfPlay, sample: Sample, encode: Callable[[str], Sequence[int]]
+) -> float:
+    """Accuracy in [0, 1] at temperature 1 on the dev tasks: what may choose between checkpoints."""
+    tasks = load_tasks(BENCHMARKS[config.dev])
+    right = evaluate(tasks, play, sample, encode, samples=config.dev_samples, temperature=1.0)
+    return float(right.mean())
+
+
 def measure(
     config: EvalConfig,
     play: SelfPlay,
-    sample: Callable[[Sequence[Prompt], float], Iterator[Completion]],
+    sample: Sample,
     encode: Callable[[str], Sequence[int]],
 ) -> Measured:
     """All modes on the test tasks, after the temperature was chosen on the dev tasks."""

@@ -1,45 +1,53 @@
 """Checkpoints: TrainState and the state of the game, saved together, atomically, by Orbax.
 
 A step directory holds four items: `params`, `optimizer` (moments and counters), `play` (JSON) and
-`meta` (JSON: format, model, gin config, git revision, sandbox level). A fifth, `manifest`, lets a
-restore tell a sound checkpoint from one with a flipped bit, which the array files alone do not. An
-imported model is a directory with `params`, `meta` and `manifest` only. Orbax writes to a temporary
-name and renames, or marks a directory complete, so a killed save leaves no checkpoint behind.
+`meta` (JSON: format, model, gin config, git revision, sandbox level). A fifth,
+`manifest`, lets a restore tell a sound checkpoint from a damaged one. An imported model is a
+directory with `params`, `meta` and `manifest` only. Orbax writes to a temporary name and renames,
+or marks a directory complete, so a killed save leaves no checkpoint behind.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import hashlib
+import functools
 import json
 import logging
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from azr_jax.errors import UserError
+from azr_jax.learn.manifest import (
+    FORMAT,
+    JSON_ITEMS,
+    Json,
+    format_refusal,
+    is_sound,
+    is_whole,
+    make_manifest,
+    misfit,
+)
+from azr_jax.learn.retention import Retention
 from azr_jax.learn.state import TrainState
 from azr_jax.model.config import ModelConfig
 from azr_jax.model.transformer import Params
 
-FORMAT = 1
-"""Version of what a step directory holds; a newer one is refused."""
-
-Json = dict[str, Any]
 PathLike = str | os.PathLike[str]
 T = TypeVar("T")
 
-_JSON_ITEMS = ("play", "meta", "manifest")
+_CHUNK_BYTES = 64 << 20
 _log = logging.getLogger(__name__)
 
 
@@ -62,17 +70,17 @@ def describe(model: ModelConfig, *, gin_config: str, sandbox_level: str) -> Json
 
 
 class Checkpoints:
-    """The checkpoints of one run, by step; the newest `keep` of them stay.
+    """The checkpoints of one run, by step.
 
-    All processes of a run call `save` and `restore_latest` alike. Nothing is written, not even the
-    directory, before the first save.
+    Those stay: the newest `keep`, the steps that `keep_every` divides (0: none), and the best of
+    those in `scores`. All processes of a run call `save` and `restore_latest` alike. Nothing is
+    written, not even the directory, before the first save.
     """
 
-    def __init__(self, directory: PathLike, keep: int = 3) -> None:
-        if keep < 1:
-            raise ValueError(f"Checkpoints.keep must be at least 1, not {keep}")
+    def __init__(self, directory: PathLike, keep: int = 3, keep_every: int = 0) -> None:
         self._directory = epath.Path(os.path.abspath(directory) if _local(directory) else directory)
-        self._keep = keep
+        self._keep = Retention(keep, keep_every)
+        self.scores: dict[int, float] = self._keep.scores
         self._damaged: list[int] = []
         self._writer: Any = None
 
@@ -92,9 +100,10 @@ class Checkpoints:
         # Written behind the caller's back, who goes on changing its own.
         play = json.loads(json.dumps(play))
         items = _items(state) | {"play": play, "meta": meta}
-        items["manifest"] = _manifest(items)
+        items["manifest"] = make_manifest(items)
 
         def write() -> None:
+            self._require_writable()
             writer = self._open()
             writer.wait()
             for damaged in self._damaged:
@@ -152,14 +161,25 @@ class Checkpoints:
 
     def _open(self) -> Any:
         if self._writer is None:
-            logging.getLogger("absl").addFilter(_not_of_a_save)
+            _quieten_orbax()
             self._writer = ocp.training.Checkpointer(
                 self._directory,
                 context=_context(),
-                preservation_policy=ocp.training.preservation_policies.LatestN(self._keep),
+                preservation_policy=self._keep,
                 cleanup_tmp_directories=True,
             )
         return self._writer
+
+    def _require_writable(self) -> None:
+        """Fails at once, where a save that fails early leaves threads that wait for minutes."""
+        if not _local(self._directory):
+            return
+        self._directory.mkdir(parents=True, exist_ok=True)
+        probe = self._directory / f".probe-{jax.process_index()}"
+        try:
+            probe.write_bytes(bytes(65536))
+        finally:
+            probe.unlink(missing_ok=True)
 
     def _writing(self, what: str, action: Callable[[], None]) -> None:
         try:
@@ -173,9 +193,20 @@ class Checkpoints:
             ) from error
 
 
-def _not_of_a_save(record: logging.LogRecord) -> bool:
-    """Drops the tracebacks that Orbax's threads log: `wait` raises the same errors, once."""
-    return not (record.levelno == logging.ERROR and "orbax" in record.pathname)
+@functools.cache
+def _quieten_orbax() -> None:
+    """Of a failed save its threads log tracebacks, and those of tensorstore, which find the event
+    loop closed, print theirs: `wait` raises the same error, once."""
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return not (record.levelno == logging.ERROR and "orbax" in record.pathname)
+
+    def hook(unraisable: Any) -> None:
+        if "loop is closed" not in str(unraisable.exc_value):
+            shown(unraisable)
+
+    shown, sys.unraisablehook = sys.unraisablehook, hook
+    logging.getLogger("absl").addFilter(wanted)
 
 
 def save_params(directory: PathLike, params: Params, meta: Json) -> None:
@@ -189,7 +220,7 @@ def save_params(directory: PathLike, params: Params, meta: Json) -> None:
     if path.exists() and any(path.iterdir()):
         raise UserError(f"{path} is not empty: name a new directory")
     items = {"params": params, "meta": copy.deepcopy(meta) | {"format": FORMAT, "step": 0}}
-    items["manifest"] = _manifest(items)
+    items["manifest"] = make_manifest(items)
     try:
         with _context():
             ocp.save_checkpointables(path, items, overwrite=True)
@@ -268,36 +299,29 @@ def _restore(path: epath.Path, target: Json) -> Json:
       _Damaged: anything else.
     """
     with _context():
-        known = _reading(lambda: ocp.load_checkpointables(path, {"meta": None, "manifest": None}))
-        manifest, meta = known["manifest"], known["meta"]
-        if manifest.pop("manifest", "") != _text_digest(manifest):
-            raise _Damaged("its manifest was changed")
-        if manifest["meta"] != _text_digest(meta):
+        meta, manifest = _read_json(path, "meta"), {}
+        with contextlib.suppress(_Damaged):
+            manifest = _read_json(path, "manifest")
+        if is_whole(manifest) and not is_sound("meta", meta, manifest):
             raise _Damaged("meta does not match its digest")
-        if meta["format"] > FORMAT:
-            raise UserError(
-                f"{path} has format {meta['format']}, this azr_jax reads up to {FORMAT}: "
-                "use the newer one that wrote it"
-            )
+        if refusal := format_refusal(meta):
+            raise UserError(f"{path} {refusal}")
+        if not is_whole(manifest):
+            raise _Damaged("its manifest was lost or changed")
         for name, item in target.items():
             if name not in manifest:
                 raise UserError(f"{path} has no {name}: it holds a model, not a run")
-            if name not in _JSON_ITEMS:
-                _check_shapes(path, manifest[name], item)
+            if name not in JSON_ITEMS and (difference := misfit(manifest[name], item)):
+                raise UserError(f"{path} does not fit this configuration: {difference}")
         items: Json = _reading(lambda: ocp.load_checkpointables(path, target))
     for name, item in items.items():
-        if name in _JSON_ITEMS:
-            sound = manifest[name] == _text_digest(item)
-        else:
-            # Leaves that were converted to another dtype as they were read cannot be checked.
-            sound = all(
-                leaf["digest"] == manifest[name][key]["digest"]
-                for key, leaf in _array_manifest(item).items()
-                if leaf["dtype"] == manifest[name][key]["dtype"]
-            )
-        if not sound:
+        if not is_sound(name, item, manifest):
             raise _Damaged(f"{name} does not match its digest")
     return items
+
+
+def _read_json(path: epath.Path, name: str) -> Any:
+    return _reading(lambda: ocp.load_checkpointables(path, {name: None}))[name]
 
 
 def _reading(load: Callable[[], T]) -> T:
@@ -318,65 +342,10 @@ def _reading(load: Callable[[], T]) -> T:
     return loaded
 
 
-def _check_shapes(path: epath.Path, saved: Json, target: Any) -> None:
-    old = {key: tuple(leaf["shape"]) for key, leaf in saved.items()}
-    new = {key: tuple(leaf.shape) for key, leaf in _named_leaves(target).items()}
-    for key in sorted(old | new):
-        if old.get(key) != new.get(key):
-            raise UserError(
-                f"{path} does not fit this configuration: {key} is {old.get(key, 'absent')} there, "
-                f"{new.get(key, 'absent')} here"
-            )
-
-
 def _items(state: TrainState) -> Json:
     """The array items of a state, concrete or abstract."""
     rest = {"opt_state": state.opt_state, "step": state.step, "skipped": state.skipped}
     return {"params": state.params, "optimizer": rest}
-
-
-def _manifest(items: Json) -> Json:
-    """What a sound checkpoint of `items` holds: a digest of JSON; name -> shape, dtype and digest
-    of arrays; and a digest of all that."""
-    manifest = {
-        name: _text_digest(item) if name in _JSON_ITEMS else _array_manifest(item)
-        for name, item in items.items()
-    }
-    return manifest | {"manifest": _text_digest(manifest)}
-
-
-def _array_manifest(tree: Any) -> Json:
-    leaves = _named_leaves(tree)
-    digests = jax.device_get(_array_digests(leaves))
-    return {
-        key: {"shape": list(x.shape), "dtype": str(x.dtype), "digest": int(digests[key])}
-        for key, x in leaves.items()
-    }
-
-
-def _named_leaves(tree: Any) -> dict[str, Any]:
-    """Path -> leaf, paths as in `layers/q`."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
-
-
-def _text_digest(value: Json) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-@jax.jit
-def _array_digests(leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Sum of each array's bits as words, modulo 2^32: any single flipped bit changes it, and how
-    the array is spread over a mesh does not."""
-    words = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
-
-    def digest(x: jax.Array) -> jax.Array:
-        bits = jax.lax.bitcast_convert_type(x, words[x.dtype.itemsize])
-        return bits.astype(jnp.uint32).sum()
-
-    return jax.tree.map(digest, leaves)
 
 
 def _step_directories(root: epath.Path) -> list[epath.Path]:
@@ -390,9 +359,11 @@ def _step_directories(root: epath.Path) -> list[epath.Path]:
 def _context() -> Any:
     context = ocp.Context()
     registry = ocp.handlers.local_registry()
-    for name in _JSON_ITEMS:
+    for name in JSON_ITEMS:
         registry.add(ocp.handlers.JsonHandler, checkpointable_name=name)
     context.checkpointables.registry = registry
+    # `azr export` then holds some of an array, never all of it.
+    context.array.saving.storage_options.chunk_byte_size = _CHUNK_BYTES
     return context
 
 
@@ -405,8 +376,11 @@ def _first_line(error: BaseException) -> str:
 
 
 def _git_revision() -> str | None:
-    """The checkout's commit; None for an installed package."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    """The checkout's commit; None for an installed package, wherever it is installed."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

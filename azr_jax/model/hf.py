@@ -1,25 +1,33 @@
-"""Hugging Face folders: config.json and safetensors to ModelConfig and parameters, and back."""
+"""Weights of a Hugging Face folder: which tensor is which parameter, and how it is laid out.
+
+A folder has one [out, in] matrix a layer, we have one array a kind, stacked on `l`, input axis
+first. Heads need no permutation: both rotate halves.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from azr_jax.errors import UserError
-from azr_jax.model.config import ModelConfig, RopeScaling
+from azr_jax.model.config import ModelConfig
+from azr_jax.model.hf_config import read_config, write_config
+from azr_jax.model.shards import DTYPES, ShardWriter, Tensor, read_shards
 from azr_jax.model.transformer import Params, parameter_shapes
 
-ARCHITECTURES = {
-    "llama": "LlamaForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
-}
+__all__ = [
+    "Slot",
+    "dtypes_of",
+    "open_weights",
+    "read_config",
+    "read_params",
+    "slots",
+    "write_config",
+]
+
 _EMBEDDING, _FINAL_NORM, _UNEMBEDDING = (
     "model.embed_tokens.weight",
     "model.norm.weight",
@@ -41,185 +49,152 @@ _LAYER_NAMES = {
     "up": "mlp.up_proj.weight",
     "down": "mlp.down_proj.weight",
 }
+_COMPUTED = "rotary_emb.inv_freq"
+"""A buffer that old checkpoints carry; it follows from the config."""
+_NAMED = 6
+"""So many tensors of a kind are named in an error."""
 
 
-def read_config(directory: Path) -> ModelConfig:
-    """The ModelConfig of `directory/config.json`.
+@dataclass(frozen=True)
+class Slot:
+    """Where a tensor of a folder lives: `key` is a parameter's path, such as `layers/q`.
+
+    `shape` is the tensor's, `ours` the parameter's without its layer axis; `layer` is None for what
+    no layer owns.
+    """
+
+    key: str
+    layer: int | None
+    shape: tuple[int, ...]
+    ours: tuple[int, ...]
+
+    def to_ours(self, weight: np.ndarray) -> np.ndarray:
+        """A tensor [out, in] as a parameter of one layer; a view where that is possible."""
+        turned = weight.T if self.layer is not None and weight.ndim == 2 else weight
+        return turned.reshape(self.ours)
+
+    def to_theirs(self, weight: np.ndarray) -> np.ndarray:
+        """The inverse of `to_ours`."""
+        if self.layer is not None and len(self.shape) == 2:
+            return weight.reshape(self.shape[::-1]).T
+        return weight.reshape(self.shape)
+
+
+def slots(config: ModelConfig) -> dict[str, Slot]:
+    """Every tensor of the folder, in the order of the forward pass."""
+    shapes = parameter_shapes(config)
+    found = {_EMBEDDING: Slot("embedding", None, shapes["embedding"], shapes["embedding"])}
+    for layer in range(config.layers):
+        for name, (_, *ours) in shapes["layers"].items():
+            if name == "o":
+                flat: tuple[int, ...] = (ours[2], ours[0] * ours[1])
+            elif name in ("q", "k", "v"):
+                flat = (ours[1] * ours[2], ours[0])
+            elif name.endswith("_bias"):
+                flat = (ours[0] * ours[1],)
+            else:
+                flat = tuple(reversed(ours))
+            theirs = f"model.layers.{layer}.{_LAYER_NAMES[name]}"
+            found[theirs] = Slot(f"layers/{name}", layer, flat, tuple(ours))
+    found[_FINAL_NORM] = Slot("final_norm", None, shapes["final_norm"], shapes["final_norm"])
+    if not config.tied_embeddings:
+        shape = shapes["unembedding"]
+        found[_UNEMBEDDING] = Slot("unembedding", None, shape, shape)
+    return found
+
+
+def open_weights(directory: Path, config: ModelConfig) -> dict[str, Tensor]:
+    """The tensors of a folder, by name, each of them accounted for; none is read but a copy of tied
+    embeddings.
 
     Raises:
-      UserError: no or broken config.json, or an architecture that is not supported.
+      UserError: names the tensors that are missing, superfluous, misshapen or of a dtype that is
+        not supported; a shard is missing or damaged.
     """
-    path = directory / "config.json"
-    try:
-        row = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable model config: {error}") from error
-    family = row.get("model_type")
-    if family not in ARCHITECTURES:
-        raise UserError(
-            f"{path}: model_type {family!r} is not supported, only {', '.join(ARCHITECTURES)}"
-        )
-    rope = row.get("rope_parameters") or {}
-    heads = row["num_attention_heads"]
-    return ModelConfig(
-        vocab_size=row["vocab_size"],
-        d_model=row["hidden_size"],
-        layers=row["num_hidden_layers"],
-        heads=heads,
-        kv_heads=row.get("num_key_value_heads", heads),
-        head_dim=row.get("head_dim") or row["hidden_size"] // heads,
-        d_ff=row["intermediate_size"],
-        family=family,
-        rope_theta=float(rope.get("rope_theta") or row.get("rope_theta") or 10_000.0),
-        rope_scaling=_rope_scaling(path, row.get("rope_scaling") or rope),
-        rms_eps=row.get("rms_norm_eps", 1e-6),
-        tied_embeddings=row.get("tie_word_embeddings", False),
-        qkv_bias=family == "qwen2" or bool(row.get("attention_bias")),
-        qk_norm=family == "qwen3",
-        max_positions=row.get("max_position_embeddings", 2048),
-    )
-
-
-def write_config(directory: Path, config: ModelConfig, *, eos_id: int, pad_id: int) -> None:
-    """`config.json` and `generation_config.json` for the transformers library."""
-    row: dict[str, Any] = {
-        "architectures": [ARCHITECTURES[config.family]],
-        "model_type": config.family,
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.d_model,
-        "num_hidden_layers": config.layers,
-        "num_attention_heads": config.heads,
-        "num_key_value_heads": config.kv_heads,
-        "head_dim": config.head_dim,
-        "intermediate_size": config.d_ff,
-        "hidden_act": "silu",
-        "rms_norm_eps": config.rms_eps,
-        "tie_word_embeddings": config.tied_embeddings,
-        "max_position_embeddings": config.max_positions,
-        "rope_theta": config.rope_theta,
-        "attention_bias": config.qkv_bias and config.family == "llama",
-        "eos_token_id": eos_id,
-        "pad_token_id": pad_id,
-        "bos_token_id": None,
-        "dtype": "float32",
+    found = {n: t for n, t in read_shards(directory).items() if not n.endswith(_COMPUTED)}
+    tied_copy = found.pop(_UNEMBEDDING, None) if config.tied_embeddings else None
+    expected = slots(config)
+    problems = {
+        "missing": sorted(expected.keys() - found.keys()),
+        "superfluous": sorted(found.keys() - expected.keys()),
+        "misshapen": [
+            f"{name} {found[name].shape} instead of {slot.shape}"
+            for name, slot in expected.items()
+            if name in found and found[name].shape != slot.shape
+        ],
+        "of an unsupported dtype:": [
+            f"{name} {found[name].dtype}"
+            for name in expected
+            if name in found and found[name].dtype not in DTYPES
+        ],
     }
-    if config.rope_scaling is not None:
-        scaling = config.rope_scaling
-        row["rope_scaling"] = {
-            "rope_type": "llama3",
-            "factor": scaling.factor,
-            "low_freq_factor": scaling.low_freq_factor,
-            "high_freq_factor": scaling.high_freq_factor,
-            "original_max_position_embeddings": scaling.original_positions,
-        }
-    generation = {"eos_token_id": eos_id, "pad_token_id": pad_id}
-    (directory / "config.json").write_text(json.dumps(row, indent=2) + "\n")
-    (directory / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
+    said = [f"{what} {_listed(names)}" for what, names in problems.items() if names]
+    if said:
+        raise UserError(f"{directory}: tensors do not fit its config.json: {'; '.join(said)}")
+    if tied_copy is not None and not _equal(tied_copy, found[_EMBEDDING]):
+        raise UserError(
+            f"{directory}: config.json ties the embeddings, but {_UNEMBEDDING} differs from "
+            f"{_EMBEDDING}"
+        )
+    return {name: found[name] for name in expected}
+
+
+def dtypes_of(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, np.dtype]:
+    """Parameter's path -> dtype of its tensors; the widest where layers differ."""
+    found: dict[str, np.dtype] = {}
+    for name, slot in slots(config).items():
+        dtype = DTYPES[tensors[name].dtype]
+        old = found.get(slot.key, dtype)
+        found[slot.key] = old if old == dtype else np.dtype(np.float32)
+    return found
 
 
 def read_params(directory: Path, config: ModelConfig) -> Params:
     """float32 NumPy parameters from `directory/*.safetensors`.
 
     Raises:
-      UserError: names the tensors that are missing, superfluous or misshapen.
+      UserError: as `open_weights`.
     """
-    files = sorted(directory.glob("*.safetensors"))
-    if not files:
-        raise UserError(f"{directory}: no *.safetensors file")
-    tensors: dict[str, np.ndarray] = {}
-    for path in files:
-        try:
-            tensors |= load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path}: damaged or not safetensors: {error}") from error
-    expected = dict(_named_shapes(config))
-    missing = sorted(expected.keys() - tensors.keys())
-    superfluous = sorted(tensors.keys() - expected.keys() - {_UNEMBEDDING})
-    misshapen = [
-        f"{name} {tensors[name].shape} instead of {shape}"
-        for name, shape in expected.items()
-        if name in tensors and tensors[name].shape != shape
-    ]
-    for what, names in (
-        ("missing", missing),
-        ("superfluous", superfluous),
-        ("misshapen", misshapen),
-    ):
-        if names:
-            raise UserError(f"{directory}: {what} tensors: {', '.join(names)}")
     shapes = parameter_shapes(config)
-    layers: dict[str, np.ndarray] = {}
-    for name, shape in shapes["layers"].items():
-        stack = [tensors[_layer(i, name)].astype(np.float32) for i in range(config.layers)]
-        layers[name] = np.stack([_to_ours(w) for w in stack]).reshape(shape)
-    params: Params = {
-        "embedding": tensors[_EMBEDDING].astype(np.float32),
-        "layers": layers,
-        "final_norm": tensors[_FINAL_NORM].astype(np.float32),
-    }
-    if not config.tied_embeddings:
-        params["unembedding"] = tensors[_UNEMBEDDING].astype(np.float32)
+    layers = {name: np.empty(shape, np.float32) for name, shape in shapes["layers"].items()}
+    params: Params = {"layers": layers}
+    table = slots(config)
+    for name, tensor in open_weights(directory, config).items():
+        slot = table[name]
+        if slot.layer is None:
+            params[slot.key] = tensor.read().astype(np.float32)
+        else:
+            layers[slot.key.removeprefix("layers/")][slot.layer] = slot.to_ours(tensor.read())
     return params
 
 
 def write_params(directory: Path, params: Params, config: ModelConfig) -> None:
     """`directory/model.safetensors`, float32, with the names that transformers expects."""
-    tensors = {
-        _EMBEDDING: np.asarray(params["embedding"]),
-        _FINAL_NORM: np.asarray(params["final_norm"]),
-    }
-    if not config.tied_embeddings:
-        tensors[_UNEMBEDDING] = np.asarray(params["unembedding"])
-    shapes = dict(_named_shapes(config))
-    for name, stacked in params["layers"].items():
-        for i in range(config.layers):
-            key = _layer(i, name)
-            tensors[key] = _to_theirs(np.asarray(stacked[i]), shapes[key])
-    contiguous = {k: np.ascontiguousarray(v, dtype=np.float32) for k, v in tensors.items()}
-    save_file(contiguous, directory / "model.safetensors", metadata={"format": "pt"})
+    table = slots(config)
+    layout = {name: (np.dtype(np.float32), slot.shape) for name, slot in table.items()}
+    (directory / "model.safetensors").unlink(missing_ok=True)
+    with ShardWriter(directory, layout) as writer:
+        for name, slot in table.items():
+            weight = _leaf(params, slot.key)
+            writer.write(
+                name,
+                slot.to_theirs(np.asarray(weight if slot.layer is None else weight[slot.layer])),
+            )
 
 
-def _layer(index: int, name: str) -> str:
-    return f"model.layers.{index}.{_LAYER_NAMES[name]}"
+def _leaf(params: Params, key: str) -> np.ndarray:
+    room, _, name = key.rpartition("/")
+    leaf: np.ndarray = (params[room] if room else params)[name]
+    return leaf
 
 
-def _named_shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Every tensor of the folder and its shape: projections are [out, in] there."""
-    shapes = parameter_shapes(config)
-    yield _EMBEDDING, shapes["embedding"]
-    yield _FINAL_NORM, shapes["final_norm"]
-    if not config.tied_embeddings:
-        yield _UNEMBEDDING, shapes["unembedding"]
-    for name, (layers, *shape) in shapes["layers"].items():
-        if name == "o":
-            flat: tuple[int, ...] = (shape[-1], shape[0] * shape[1])
-        elif name in ("q", "k", "v"):
-            flat = (shape[1] * shape[2], shape[0])
-        elif name.endswith("_bias"):
-            flat = (shape[0] * shape[1],)
-        else:
-            flat = tuple(reversed(shape))
-        for i in range(layers):
-            yield _layer(i, name), flat
+def _listed(names: list[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _to_ours(weight: np.ndarray) -> np.ndarray:
-    return weight.T if weight.ndim == 2 else weight
-
-
-def _to_theirs(weight: np.ndarray, flat: tuple[int, ...]) -> np.ndarray:
-    return weight.reshape(flat[::-1]).T if len(flat) == 2 else weight.reshape(flat)
-
-
-def _rope_scaling(path: Path, row: dict[str, Any]) -> RopeScaling | None:
-    kind = row.get("rope_type", row.get("type", "default"))
-    if kind == "default":
-        return None
-    if kind != "llama3":
-        raise UserError(f"{path}: rope scaling {kind!r} is not supported, only llama3")
-    return RopeScaling(
-        factor=row["factor"],
-        low_freq_factor=row["low_freq_factor"],
-        high_freq_factor=row["high_freq_factor"],
-        original_positions=row["original_max_position_embeddings"],
-    )
+def _equal(a: Tensor, b: Tensor) -> bool:
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return False
+    pairs = zip(a.pieces(), b.pieces(), strict=True)
+    return all((x.view(np.uint8) == y.view(np.uint8)).all() for (_, x), (_, y) in pairs)

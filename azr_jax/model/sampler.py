@@ -114,6 +114,8 @@ class Sampler:
                 )
             if prompt.samples < 0:
                 raise ValueError(f"prompt {index} asks for {prompt.samples} samples")
+            if prompt.max_new_tokens is not None and prompt.max_new_tokens < 1:
+                raise ValueError(f"prompt {index} asks for {prompt.max_new_tokens} new tokens")
             first = seen.setdefault(prompt.stream, index)
             if first != index:
                 raise ValueError(

@@ -25,12 +25,13 @@ class Prompt:
     """Token ids to continue `samples` times.
 
     `stream` keys its randomness, with the seed, the sample number and the token position: two
-    prompts of one call may not share it.
+    prompts of one call may not share it. `max_new_tokens` lowers the call's limit for this prompt.
     """
 
     tokens: tuple[int, ...]
     samples: int = 1
     stream: tuple[int, ...] = ()
+    max_new_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,10 @@ class Stops:
 
     def __init__(self, tokenizer: Tokenizer, strings: Sequence[str]) -> None:
         self._tokenizer = tokenizer
-        self.eos_id = tokenizer.eos_id
+        self.eos_ids = tokenizer.eos_ids
         encoded = {text: tokenizer.encode(text) for text in strings if text}
         self.token_ids = (
-            self.eos_id,
+            *self.eos_ids,
             *(ids[0] for text, ids in encoded.items() if self._is_token(text, ids)),
         )
         self.strings = tuple(t for t, ids in encoded.items() if not self._is_token(t, ids))
@@ -70,7 +71,7 @@ class Stops:
         return len(ids) == 1 and self._tokenizer.decode(ids) in (text, "")
 
     def reason(self, token: int) -> StopReason | None:
-        if token == self.eos_id:
+        if token in self.eos_ids:
             return "eos"
         return "stop_string" if token in self.token_ids else None
 
@@ -98,7 +99,7 @@ class Stops:
 
     def text(self, tokens: Sequence[int]) -> str:
         """Text of a completion, without eos."""
-        ended = bool(tokens) and tokens[-1] == self.eos_id
+        ended = bool(tokens) and tokens[-1] in self.eos_ids
         return self._tokenizer.decode(tokens[:-1] if ended else tokens)
 
 
@@ -161,11 +162,12 @@ class Schedule:
             prompt, sample = self._queue[self._placed]
             self._placed += 1
             self.rows[index] = Row(prompt, sample)
-            tokens, stream = self._prompts[prompt].tokens, self._prompts[prompt].stream
-            self.token[index] = tokens[-1]
-            self.position[index] = len(tokens) - 1
-            self.limit[index] = len(tokens) - 1 + self._new_tokens
-            self.key[index] = row_key(self._seed, stream, sample)
+            asked = self._prompts[prompt]
+            most = asked.max_new_tokens or self._new_tokens
+            self.token[index] = asked.tokens[-1]
+            self.position[index] = len(asked.tokens) - 1
+            self.limit[index] = self.position[index] + min(most, self._new_tokens)
+            self.key[index] = row_key(self._seed, asked.stream, sample)
             placed.append((index, prompt))
         return placed
 

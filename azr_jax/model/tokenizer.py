@@ -1,12 +1,19 @@
-"""SentencePiece models and Hugging Face fast tokenizers behind one small interface."""
+"""SentencePiece models and Hugging Face fast tokenizers behind one small interface.
+
+Text never becomes a special id, however it is spelt, and no special id becomes text: prompts quote
+programs that a model wrote. A chat template is carried along with the files, but nothing applies
+one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from azr_jax.errors import UserError
+from azr_jax.model.folder import stop_ids, tokenizer_files
 
 
 class Tokenizer(Protocol):
@@ -14,11 +21,16 @@ class Tokenizer(Protocol):
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids the tokenizer knows; a model's embedding may be larger."""
+        """One more than the highest id of the tokenizer; a model's embedding may be larger."""
         ...
 
     @property
     def eos_id(self) -> int: ...
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """All ids that end a completion, `eos_id` first."""
+        ...
 
     @property
     def pad_id(self) -> int: ...
@@ -33,12 +45,22 @@ class Tokenizer(Protocol):
 class SentencePieceTokenizer:
     """A `tokenizer.model` file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, model: bytes, stops: Sequence[int] = ()) -> None:
+        """`model`: the file; `stops`: ids that end a completion (default: the file's own).
+
+        Raises:
+          ValueError: it is no SentencePiece model, or no id ends a completion.
+        """
         import sentencepiece
 
-        self._model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        self._model = sentencepiece.SentencePieceProcessor()
+        try:
+            self._model.LoadFromSerializedProto(model)
+        except RuntimeError as error:
+            raise ValueError("not a SentencePiece model") from error
         self.vocab_size: int = self._model.vocab_size()
-        self.eos_id: int = self._model.eos_id()
+        self.eos_ids = _stops(self._model.eos_id(), stops, self.vocab_size)
+        self.eos_id: int = self.eos_ids[0]
         self.pad_id: int = self._model.pad_id() if self._model.pad_id() >= 0 else self.eos_id
 
     def encode(self, text: str) -> list[int]:
@@ -53,18 +75,37 @@ class SentencePieceTokenizer:
 class FastTokenizer:
     """A `tokenizer.json` file of the `tokenizers` library; eos and pad come from beside it."""
 
-    def __init__(self, path: Path, eos_token: str, pad_token: str | None = None) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        eos_token: str | None = None,
+        pad_token: str | None = None,
+        stops: Sequence[int] = (),
+    ) -> None:
+        """`model`: the file; `stops`: ids that end a completion (default: that of `eos_token`).
+
+        Raises:
+          ValueError: the file cannot be read, has no token of a name, or no token ends a text.
+        """
         import tokenizers
 
-        self._model = tokenizers.Tokenizer.from_file(str(path))
-        self.vocab_size: int = self._model.get_vocab_size(with_added_tokens=True)
-        self.eos_id = self._id(eos_token)
-        self.pad_id = self._id(pad_token) if pad_token else self.eos_id
+        try:
+            self._model = tokenizers.Tokenizer.from_str(model.decode())
+        except Exception as error:  # the library raises nothing narrower
+            raise ValueError(f"not a tokenizer: {error}") from error
+        self._model.encode_special_tokens = True  # that is: as the text that they look like
+        self._model.no_padding()
+        self._model.no_truncation()
+        self.vocab_size: int = 1 + max(self._model.get_vocab().values(), default=-1)
+        own = self._id(eos_token) if eos_token else -1
+        self.eos_ids = _stops(own, stops, self.vocab_size)
+        self.eos_id: int = self.eos_ids[0]
+        self.pad_id: int = self._id(pad_token) if pad_token else self.eos_id
 
     def _id(self, token: str) -> int:
         found = self._model.token_to_id(token)
         if found is None:
-            raise UserError(f"tokenizer.json has no token {token!r}, which its config names")
+            raise ValueError(f"no token {token!r}, which tokenizer_config.json names")
         return int(found)
 
     def encode(self, text: str) -> list[int]:
@@ -81,30 +122,49 @@ class FastTokenizer:
 def load_tokenizer(directory: Path) -> Tokenizer:
     """The tokenizer of a model directory: `tokenizer.model`, else `tokenizer.json`.
 
+    What generation_config.json beside it names as ends of a text ends a completion.
+
     Raises:
-      UserError: when the directory holds neither, or names no end-of-text token.
+      UserError: when the directory holds neither, one is damaged, or no end-of-text token is named.
     """
-    sentencepiece_file = directory / "tokenizer.model"
-    if sentencepiece_file.is_file():
-        return SentencePieceTokenizer(sentencepiece_file)
-    fast_file = directory / "tokenizer.json"
-    if not fast_file.is_file():
-        raise UserError(f"{directory}: no tokenizer.model and no tokenizer.json")
-    names = _special_names(directory)
-    if names.get("eos_token") is None:
-        raise UserError(f"{directory}/tokenizer_config.json: it must name the eos_token")
-    return FastTokenizer(fast_file, str(names["eos_token"]), names.get("pad_token"))
+    files = tokenizer_files(directory)
+    stops = stop_ids(directory)
+    names = _special_names(directory, files)
+    failure = "no tokenizer.model and no tokenizer.json"
+    if "tokenizer.model" in files:
+        try:
+            return SentencePieceTokenizer(files["tokenizer.model"], stops)
+        except ValueError as error:  # other kinds of file go by that name, too
+            failure = f"tokenizer.model: {error}"
+    if "tokenizer.json" in files:
+        try:
+            return FastTokenizer(
+                files["tokenizer.json"], names.get("eos_token"), names.get("pad_token"), stops
+            )
+        except ValueError as error:
+            failure = f"tokenizer.json: {error}"
+    raise UserError(f"{directory}: {failure}")
 
 
-def _special_names(directory: Path) -> dict[str, str | None]:
-    import json
+def _stops(own: int, stops: Sequence[int], size: int) -> tuple[int, ...]:
+    """The ids that end a completion: `stops`, the tokenizer's own first if it is one of them."""
+    ids = tuple(stops) or ((own,) if own >= 0 else ())
+    if not ids:
+        raise ValueError(
+            "no token ends a text: generation_config.json or tokenizer_config.json must name one"
+        )
+    if not all(0 <= i < size for i in ids):
+        raise ValueError(f"eos_token_id {list(ids)} is beyond the {size} ids of the tokenizer")
+    return tuple(sorted(ids, key=lambda i: i != own))
 
+
+def _special_names(directory: Path, files: Mapping[str, bytes]) -> dict[str, str]:
+    """eos_token and pad_token of tokenizer_config.json, where it has them."""
     path = directory / "tokenizer_config.json"
-    if not path.is_file():
-        return {}
-    row = json.loads(path.read_text())
-    names: dict[str, str | None] = {}
-    for key in ("eos_token", "pad_token"):
-        value = row.get(key)
-        names[key] = value["content"] if isinstance(value, dict) else value
-    return names
+    try:
+        row: Any = json.loads(files.get(path.name, b"{}"))
+        values = {key: row.get(key) for key in ("eos_token", "pad_token")}
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{path}: not readable: {error}") from error
+    names = {k: v.get("content") if isinstance(v, dict) else v for k, v in values.items()}
+    return {key: str(name) for key, name in names.items() if name}

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from azr_jax.errors import UserError
+
 Row = dict[str, Any]
 
 
@@ -48,7 +50,11 @@ class SegmentWriter:
 
 
 def read_rows(folder: Path) -> Iterator[Row]:
-    """Every row of a folder of segments, in order; a line torn by a kill is left out."""
+    """Every row of a folder of segments, in order; a last line torn by a kill is left out.
+
+    Raises:
+      UserError: a line is no row.
+    """
     for path in _segments(folder):
         yield from _read_segment(path)
 
@@ -63,10 +69,18 @@ def _next_number(folder: Path) -> int:
 
 
 def _read_segment(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            if line.endswith("\n"):
-                yield json.loads(line)
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                row = json.loads(line)
+                int(row["step"])
+            except (ValueError, TypeError, KeyError) as error:
+                raise UserError(
+                    f"{path}:{number} is damaged: restore the file from a copy, or remove the line"
+                ) from error
+            yield row
 
 
 def _drop_from(folder: Path, step: int) -> None:

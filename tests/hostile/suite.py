@@ -29,7 +29,7 @@ from types import TracebackType
 from sandbox import Job, Limits, Outcome, Sandbox, SandboxUnavailable, Status
 
 PROGRAMS = Path(__file__).parent / "programs"
-LIMITS = Limits(cpu_s=0.15, wall_s=1.5, memory_mb=64)
+LIMITS = Limits(cpu_s=0.15, wall_s=4.0, memory_mb=64)
 WORKERS = 4
 _MARK = "hostile_canary"
 _MEMORY_GROWTH_KIB = 4096

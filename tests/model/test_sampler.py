@@ -34,7 +34,7 @@ SCANNED = Transformer(
 class Digits:
     """60 ids; 1 is eos, 2 is `</answer>`, any other decodes to `<id>`."""
 
-    vocab_size, eos_id, pad_id = VALID, 1, 0
+    vocab_size, eos_id, eos_ids, pad_id = VALID, 1, (1,), 0
 
     def encode(self, text: str) -> list[int]:
         return [2] if text == "</answer>" else [3] * len(text)

@@ -14,7 +14,7 @@ from azr_jax.model.scheduler import Prompt, Schedule, Stops, row_key
 class Letters:
     """Ids are letters; 1 is eos and decodes to nothing; `</answer>` is id 2."""
 
-    vocab_size, eos_id, pad_id = 128, 1, 0
+    vocab_size, eos_id, eos_ids, pad_id = 128, 1, (1,), 0
 
     def encode(self, text: str) -> list[int]:
         return [2] if text == "</answer>" else [ord(c) for c in text]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from azr_jax.errors import UserError
 from azr_jax.report.metrics import SegmentWriter, read_rows
 
 
@@ -80,3 +81,16 @@ def test_only_plain_numbers_reach_the_file(tmp_path: Path) -> None:
 def test_a_row_needs_its_step(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="step"):
         SegmentWriter(tmp_path).append({"loss": 1.0})
+
+
+@pytest.mark.parametrize("line", ['{"step": 1', '{"loss": 1}', "[1]", "\\xff", '{"step": null}'])
+def test_a_damaged_line_is_named_before_anything_is_dropped(tmp_path: Path, line: str) -> None:
+    writer = SegmentWriter(tmp_path)
+    writer.append({"step": 0})
+    writer.seal()
+    path = tmp_path / "00000.jsonl"
+    path.write_text(f'{{"step": 0}}\n{line}\n{{"step": 2}}\n')
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"00000.jsonl:2 is damaged"):
+        SegmentWriter(tmp_path, next_step=1)
+    assert path.read_bytes() == before

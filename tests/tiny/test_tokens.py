@@ -35,8 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pair(folder: Path) -> tuple[SentencePieceTokenizer, FastTokenizer]:
-    twin = FastTokenizer(folder / "tokenizer.json", tokens.EOS, tokens.PAD)
-    return SentencePieceTokenizer(folder / "tokenizer.model"), twin
+    twin = FastTokenizer((folder / "tokenizer.json").read_bytes(), tokens.EOS, tokens.PAD)
+    return SentencePieceTokenizer((folder / "tokenizer.model").read_bytes()), twin
 
 
 @given(st.one_of(text, code.map("".join), st.sampled_from(FIXED)))

@@ -1,0 +1,54 @@
+"""A step's row: what the sandbox did in it, and that a sandbox which fails ends the run."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from azr_jax.observe import sandbox_row
+from sandbox import Job, Limits, Sandbox, SandboxUnavailable, Status
+
+GOOD = [Job(f"def f(x):\n    return x + {k}", ("1",)) for k in range(6)]
+LOOP = Job("def f(x):\n    while True: pass", ("1",))
+
+
+def test_a_row_is_of_its_step_alone():
+    with Sandbox(limits=Limits(cpu_s=0.1)) as box:
+        first = box.stats()
+        box.run([*GOOD, LOOP])
+        second = box.stats()
+        box.run([*GOOD, *GOOD])
+        third = box.stats()
+    row = sandbox_row(first, second, 2.0, 0.05)
+    assert row["sandbox/OK"] == 6 and row["sandbox/TIMEOUT"] == 1
+    assert row["sandbox/programs_per_s"] == 7 / 2.0
+    assert 0.5 < row["sandbox/timeout_cpu_share"] <= 1
+    later = sandbox_row(second, third, 2.0, 0.05)
+    assert later["sandbox/jobs"] == 12 and later["sandbox/forks"] == later["sandbox/TIMEOUT"] == 0
+    assert later["sandbox/cache_hits"] == 12
+    assert later["sandbox/queue_wait_s"] == later["sandbox/timeout_cpu_share"] == 0
+
+
+def test_a_sandbox_that_fails_ends_the_run():
+    with Sandbox(limits=Limits(cpu_s=5.0)) as box:
+        before = box.stats()
+        over = threading.Event()
+
+        def kill() -> None:
+            while not over.wait(0.02):
+                for pid in box.zygote_pids():
+                    os.kill(pid, signal.SIGKILL)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        try:
+            outcomes = box.run([LOOP])
+        finally:
+            over.set()
+            killer.join()
+        assert [o.status for o in outcomes] == [Status.INFRA]
+        after = box.stats()
+    assert sandbox_row(before, after, 1.0, 1.0)["sandbox/INFRA"] == 1
+    with pytest.raises(SandboxUnavailable, match="lost 1 of 1 jobs"):
+        sandbox_row(before, after, 1.0, 0.05)
