@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -58,7 +59,7 @@ class Sandbox:
         from sandbox.probe import require
 
         self.limits = limits or Limits()
-        self.workers = workers or len(os.sched_getaffinity(0)) + 1
+        self.workers = workers or _cores() + 1
         self.level = level
         self.interpreters = interpreters
         self._cache_size = cache_size
@@ -321,6 +322,13 @@ class _Course:
         self._box._finish(self._key, outcome)
 
 
+def _cores() -> int:
+    """Those that this process may use, where the system tells."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _classify(text: str, limits: Limits) -> tuple[str, bool]:
     """Literal argument text in canonical form, or the expression as it is."""
     try:
@@ -345,8 +353,10 @@ def _cause(exit_code: int, report: Report, limits: Limits) -> tuple[Status, str]
     if exit_code > 0:
         return Status.CRASHED, f"the process exited with code {exit_code}"
     number = -exit_code
-    if number == signal.SIGXCPU:
-        return Status.TIMEOUT, "over the CPU budget"
+    if number in (signal.SIGXCPU, signal.SIGPROF):
+        return Status.TIMEOUT, f"over the CPU budget of {limits.cpu_s} s"
+    if number == signal.SIGALRM and report.wall_s >= 0.9 * limits.wall_s:
+        return Status.TIMEOUT, f"over the wall budget of {limits.wall_s} s"
     if number != signal.SIGKILL:
         return Status.CRASHED, f"killed by {signal.Signals(number).name}"
     if report.cpu_s >= 0.9 * limits.cpu_s:

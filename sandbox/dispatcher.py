@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import termios
@@ -132,7 +133,8 @@ class _Zygote:
         return count[0]
 
     def close(self) -> None:
-        self.process.kill()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # its child, too, where it would live on
         for fd in (self.job_fd, self.result_fd, self.control_fd):
             os.close(fd)
         self.process.wait()
@@ -405,8 +407,6 @@ class Dispatcher(threading.Thread):
         for pool in self._pools:
             pending += pool.waiting
             pool.waiting.clear()
-            for zygote in pool.zygotes:
-                zygote.process.kill()
             for zygote in pool.zygotes:
                 zygote.close()
             pool.zygotes.clear()

@@ -20,14 +20,18 @@ import sys
 from marshal import dumps, loads
 
 from sandbox.child import harness
-from sandbox.child.kernel import Budget, MissingPrimitive, Walls
+from sandbox.child.kernel import Budget, MissingPrimitive
+from sandbox.child.kernel import Walls as LinuxWalls
+from sandbox.child.portable import PortableWalls
 from sandbox.child.preload import preload, warm
+
+Walls = LinuxWalls | PortableWalls
 
 CONTROL = struct.Struct("<iIQ")
 HELLO, REFUSED = -1, -2
 IDLE_EXIT, WALL_EXIT = 97, 98
-SHORT = 4096
-"""Bytes that a pipe passes on as one (PIPE_BUF)."""
+SHORT = select.PIPE_BUF
+"""Bytes that a pipe passes on as one."""
 LONG = b"\x00"
 """What no tuple begins with in marshal format."""
 
@@ -39,7 +43,7 @@ def main(argv: list[str]) -> None:
     job_fd, result_fd, control_fd = _move_to_low_numbers(inherited)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C belongs to the parent
     try:
-        walls = Walls(level, usual)
+        walls = make_walls(level, usual)
         walls.die_with_parent(parent)
         _prefer_for_oom_killer()
         preload()
@@ -55,6 +59,11 @@ def main(argv: list[str]) -> None:
     gc.collect()
     gc.freeze()
     serve(walls, job_fd, result_fd, control_fd)
+
+
+def make_walls(level: int, usual: Budget) -> Walls:
+    """What this system has; raises MissingPrimitive."""
+    return (LinuxWalls if sys.platform == "linux" else PortableWalls)(level, usual)
 
 
 def serve(walls: Walls, job_fd: int, result_fd: int, control_fd: int) -> None:
@@ -138,6 +147,8 @@ def _read_job(job_fd: int) -> bytes:
 
 def _reap_strays() -> None:
     """Kill what a program left behind (possible at level 1 only: seccomp denies every fork)."""
+    if sys.platform != "linux":
+        return  # nothing lists them there
     while True:
         try:
             pid, _ = os.waitpid(-1, os.WNOHANG)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sandbox import Job, Limits, Sandbox, SandboxUnavailable, Status
+from sandbox import Job, Limits, Sandbox, SandboxUnavailable, Status, dispatcher, probe
 from sandbox.literals import equal
 
 ROOT = Path(__file__).parents[2]
@@ -218,3 +218,33 @@ def test_stats_tell_the_price_of_timeouts_and_of_waiting():
     assert spent["TIMEOUT"] == 2 and spent["OK"] == 1 and spent["forks"] == 3
     assert 0.19 <= spent["timeout_cpu_s"] <= spent["cpu_s"]
     assert spent["queue_wait_s"] >= 0.1  # the second waited for the first
+
+
+@pytest.fixture
+def without_linux(monkeypatch):
+    """Zygotes that take this for another system; the parent is as it is."""
+    elsewhere = "import sys; sys.platform = 'darwin'; "
+    monkeypatch.setattr(dispatcher, "_BOOTSTRAP", elsewhere + dispatcher._BOOTSTRAP)
+    monkeypatch.setattr(probe, "_passed", set())
+
+
+def test_level_1_without_linux(without_linux):
+    with Sandbox(limits=Limits(cpu_s=0.2, wall_s=1.0, memory_mb=64), level=1) as box:
+        outcomes = box.run([
+            Job("def f(x): return x + 1", ("1", "2"), deterministic=True),
+            Job("def f(x):\n    while True: pass", ("1", "2")),
+            Job("import signal\ndef f(x):\n    signal.signal(signal.SIGPROF, signal.SIG_IGN)\n"
+                "    while True: pass", ("1",)),
+            Job("import time\ndef f(x): time.sleep(60)", ("1",)),
+            Job("import os\ndef f(x): os.abort()", ("1",)),
+        ])  # fmt: skip
+        assert box.stats()["INFRA"] == 0
+    assert [o.status for o in outcomes] == ["OK", "TIMEOUT", "TIMEOUT", "TIMEOUT", "CRASHED"]
+    assert outcomes[0].outputs == ("2", "3")
+    assert outcomes[1].statuses == ("TIMEOUT", "TIMEOUT")
+
+
+@pytest.mark.parametrize("level", [2, 3])
+def test_no_more_than_level_1_without_linux(without_linux, level):
+    with pytest.raises(SandboxUnavailable, match="missing an x86-64 or aarch64 Linux kernel"):
+        Sandbox(level=level)
