@@ -83,13 +83,15 @@ def run(
                 function = space[entry] if entry in space else _missing(entry)
                 if inputs:
                     source, literal = inputs[index]
-                    arguments, scope = compile_arguments(source, literal), space
+                    (arguments, names), scope = compile_arguments(source, literal), space
                     if literal:
                         scope = _LITERALS
                     for repeat in range(repeats):
                         if repeat and rearm is not None:
                             rearm()
                         values = eval(arguments, scope)
+                        if names:
+                            values = positional(function, values, names)
                         if not literal and not repeat:
                             shown = _shown(encode, values)
                         claim = encode(function(*values))
@@ -119,26 +121,45 @@ def run(
             record = record[write(result_fd, record) :]
 
 
-def compile_arguments(source: str, literal: bool) -> CodeType:
-    """Code that evaluates argument text to the tuple of its values.
+def compile_arguments(source: str, literal: bool) -> tuple[CodeType, list[str]]:
+    """Code that evaluates argument text to the tuple of its values, and the last ones' names.
 
-    Raises SyntaxError where the text is not a plain list of positional arguments.
+    Raises SyntaxError where the text is not a plain list of arguments.
     """
     if literal:
-        return compile(f"({source},)" if source else "()", "<input>", "eval", dont_inherit=True)
+        text = f"({source},)" if source else "()"
+        return compile(text, "<input>", "eval", dont_inherit=True), []
     tree = compile(f"_({source}\n)", "<input>", "eval", _ONLY_AST, dont_inherit=True)
     call = tree.body
     plain = (
         type(call) is Call
         and type(call.func) is Name
         and call.func.id == "_"
-        and not call.keywords
+        and all(k.arg for k in call.keywords)
         and not any(type(a) is Starred for a in call.args)
     )
     if not plain:
-        raise SyntaxError("input is not a list of positional arguments")
-    values = Tuple(call.args, Load(), lineno=1, col_offset=0, end_lineno=1, end_col_offset=0)
-    return compile(Expression(values), "<input>", "eval", dont_inherit=True)
+        raise SyntaxError("input is not a list of arguments")
+    parts = [*call.args, *(k.value for k in call.keywords)]
+    values = Tuple(parts, Load(), lineno=1, col_offset=0, end_lineno=1, end_col_offset=0)
+    code = compile(Expression(values), "<input>", "eval", dont_inherit=True)
+    return code, [k.arg for k in call.keywords]
+
+
+def positional(
+    function: Callable[..., object], values: tuple[object, ...], names: list[str]
+) -> tuple[object, ...]:
+    """The values in the order of the parameters, where the last of them came with names.
+
+    Raises TypeError unless the names are those of the parameters that follow, in any order.
+    """
+    plain = len(values) - len(names)
+    code = getattr(function, "__code__", None)
+    asked = code.co_varnames[plain : len(values)] if code is not None else ()
+    if sorted(asked) != sorted(names):
+        raise TypeError(f"arguments named {', '.join(names)} are not the parameters that follow")
+    named = dict(zip(names, values[plain:], strict=True))
+    return (*values[:plain], *[named[name] for name in asked])
 
 
 def describe(error: BaseException, bare: bool = False) -> str:

@@ -248,3 +248,22 @@ def test_level_1_without_linux(without_linux):
 def test_no_more_than_level_1_without_linux(without_linux, level):
     with pytest.raises(SandboxUnavailable, match="missing an x86-64 or aarch64 Linux kernel"):
         Sandbox(level=level)
+
+
+@pytest.mark.parametrize(
+    ("text", "output", "seen"),
+    [
+        ("b = [2], a = 1", "(1, [2])", "1, [2]"),
+        ("1, b=2", "(1, 2)", "1, 2"),
+        ("a=1", "(1, 7)", "1"),
+        ("b=2", None, None),  # what `a` is then, only a call could tell
+        ("1, a=1", None, None),
+        ("c=3, a=1", None, None),
+        ("**{'a': 1}", None, None),
+        ("*[1]", None, None),
+    ],
+)
+def test_named_arguments_are_put_in_order(box, text, output, seen):
+    (outcome,) = box.run([Job("def f(a, b=7): return a, b", (text,), deterministic=True)])
+    assert outcome.outputs == (output,) and outcome.inputs == (seen,)
+    assert outcome.status == ("OK" if output else "RAISED")

@@ -16,7 +16,6 @@ IDENTITY = "def f(*values):\n    return values[0] if len(values) == 1 else value
 # A failing program's reason, by how its error starts.
 ERRORS = {
     "ModuleNotFoundError": "a module outside the preloaded standard library (numpy, sympy, cv2)",
-    "SyntaxError: input is not a list of positional": "an input in keyword form: x = 1",
     "not a plain value": "an object (Counter, generator, ...), of which its str was stored",
     "PermissionError": "the program writes a file",
     "result over": "a result over the cap of 65536 bytes",
