@@ -28,6 +28,9 @@ HEADER = struct.Struct("<BII")
 _ERROR_CHARS = 500
 _ONLY_AST = 0x400
 
+# Bound before any program runs, as the names above.
+_write, _pack, _modules = os.write, HEADER.pack, sys.modules
+
 _OUT_OF_MEMORY = HEADER.pack(OOM, 0, 11) + b"MemoryError"
 _LITERALS = {
     "__builtins__": {"set": set, "frozenset": frozenset, "float": float, "complex": complex}
@@ -50,11 +53,11 @@ def run(
     """Run `entry` of `code` on each input, `repeats` times, and write the records.
 
     With no inputs the program is only loaded, and one record says how that went. `rearm` gives
-    each call its own CPU budget. Stops neither at a failing input nor at an unsupported value.
+    each call after the first its own CPU budget. Stops neither at a failing input nor at an
+    unsupported value.
     """
     encode = make_encoder(output_chars, depth, repeats == 1)
-    write, pack, modules = os.write, HEADER.pack, sys.modules
-
+    write = _write
     failure = b""
     program: CodeType | None = None
     try:
@@ -63,62 +66,72 @@ def run(
         failure = _OUT_OF_MEMORY
     except BaseException as error:
         failure = _record(RAISED, "", describe(error))
-    count = len(inputs) or 1
-    for index in range(count):
-        shown = ""
-        if program is None:
-            record = failure
-        else:
-            function: Any = None
-            scope: Any = None
-            module = ModuleType("program")
-            modules["program"] = module
-            space = module.__dict__
-            space["__builtins__"] = builtins
-            kind, text = OK, ""
-            try:
-                if rearm is not None and index:
-                    rearm()
-                exec(program, space)
-                function = space[entry] if entry in space else _missing(entry)
-                if inputs:
-                    source, literal = inputs[index]
-                    (arguments, names), scope = compile_arguments(source, literal), space
-                    if literal:
-                        scope = _LITERALS
-                    for repeat in range(repeats):
-                        if repeat and rearm is not None:
-                            rearm()
-                        values = eval(arguments, scope)
-                        if names:
-                            values = positional(function, values, names)
-                        if not literal and not repeat:
-                            shown = _shown(encode, values)
-                        claim = encode(function(*values))
-                        if repeat and claim != text:
-                            kind, text = NONDETERMINISTIC, "two calls differ"
-                            break
-                        text = claim
-            except MemoryError:
-                kind = OOM
-            except Unsupported as error:
-                kind, text = UNSUPPORTED, describe(error, bare=True)
-            except BaseException as error:
-                kind, text = RAISED, describe(error)
-            del module, space
-            function = scope = values = None
-            try:
-                if kind == OOM:
-                    record = _OUT_OF_MEMORY
-                else:
-                    left, right = shown.encode(), text.encode("utf-8", "backslashreplace")
-                    record = pack(kind, len(left), len(right)) + left + right
-            except MemoryError:
-                record = _OUT_OF_MEMORY
-        if index == count - 1:
+    last = (len(inputs) or 1) - 1
+    for index in range(last + 1):
+        if index and rearm is not None:
+            rearm()
+        record = failure
+        if program is not None:
+            given = inputs[index] if inputs else None
+            record = _attempt(program, entry, given, repeats, encode, rearm)
+        if index == last:
             record += END
         while record:
             record = record[write(result_fd, record) :]
+
+
+def _attempt(
+    program: CodeType,
+    entry: str,
+    given: Input | None,
+    repeats: int,
+    encode: Callable[[object], str],
+    rearm: Callable[[], None] | None,
+) -> bytes:
+    """The record of one input, in a fresh module; None: the program is only loaded."""
+    module = ModuleType("program")
+    _modules["program"] = module
+    space = module.__dict__
+    space["__builtins__"] = builtins
+    kind, shown, text = OK, "", ""
+    function: Any = None
+    scope: Any = None
+    values: Any = None
+    try:
+        exec(program, space)
+        function = space[entry] if entry in space else _missing(entry)
+        if given is not None:
+            source, literal = given
+            (arguments, names), scope = compile_arguments(source, literal), space
+            if literal:
+                scope = _LITERALS
+            for repeat in range(repeats):
+                if repeat and rearm is not None:
+                    rearm()
+                values = eval(arguments, scope)
+                if names:
+                    values = positional(function, values, names)
+                if not literal and not repeat:
+                    shown = _shown(encode, values)
+                claim = encode(function(*values))
+                if repeat and claim != text:
+                    kind, text = NONDETERMINISTIC, "two calls differ"
+                    break
+                text = claim
+    except MemoryError:
+        kind = OOM
+    except Unsupported as error:
+        kind, text = UNSUPPORTED, describe(error, bare=True)
+    except BaseException as error:
+        kind, text = RAISED, describe(error)
+    del module, space
+    function = scope = values = None  # what they hold may be what there is no memory for
+    if kind == OOM:
+        return _OUT_OF_MEMORY
+    try:
+        return _record(kind, shown, text)
+    except MemoryError:
+        return _OUT_OF_MEMORY
 
 
 def compile_arguments(source: str, literal: bool) -> tuple[CodeType, list[str]]:
@@ -188,4 +201,4 @@ def _shown(encode: Callable[[object], str], values: tuple[object, ...]) -> str:
 
 def _record(kind: int, shown: str, text: str) -> bytes:
     left, right = shown.encode(), text.encode("utf-8", "backslashreplace")
-    return HEADER.pack(kind, len(left), len(right)) + left + right
+    return _pack(kind, len(left), len(right)) + left + right
