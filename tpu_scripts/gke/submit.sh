@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Runs the same settings on GKE: fills in jobset.yaml and applies it, or hands the run to XPK.
+#   IMAGE=… [SERVICE_ACCOUNT=…] submit.sh [--dry-run]
+#   IMAGE=… CLUSTER=… submit.sh --xpk [--dry-run]
+# Applied again, an unchanged JobSet is left alone.
+source "$(dirname "$0")/../common.sh"
+start '--xpk' "$@"
+[[ -n ${IMAGE:-} ]] || bad_input "IMAGE must name the image that gke/Dockerfile made"
+pinned_revision
+train_command
+
+# Hosts of 4 chips; how many chips, and how they lie, follows from the type's name.
+family=${ACCELERATOR_TYPE%-*} size=${ACCELERATOR_TYPE##*-}
+case $family in
+  v4) accelerator=tpu-v4-podslice chips=$((size / 2)) ;;
+  v5p) accelerator=tpu-v5p-slice chips=$((size / 2)) ;;
+  v5litepod) accelerator=tpu-v5-lite-podslice chips=$size ;;
+  v6e) accelerator=tpu-v6e-slice chips=$size ;;
+  *) bad_input "ACCELERATOR_TYPE must be v4-N, v5litepod-N, v5p-N or v6e-N, not '$ACCELERATOR_TYPE'" ;;
+esac
+case $family:$chips in
+  v4:4 | v5p:4) topology=2x2x1 ;;
+  v4:8 | v5p:8) topology=2x2x2 ;;
+  v4:16 | v5p:16) topology=2x2x4 ;;
+  v4:32 | v5p:32) topology=2x4x4 ;;
+  v4:64 | v5p:64) topology=4x4x4 ;;
+  *:4) topology=2x2 ;;
+  *:8) topology=2x4 ;;
+  *:16) topology=4x4 ;;
+  *:32) topology=4x8 ;;
+  *:64) topology=8x8 ;;
+  *:128) topology=8x16 ;;
+  *:256) topology=16x16 ;;
+  *) bad_input "no topology is known for $ACCELERATOR_TYPE: write the manifest by hand" ;;
+esac
+name=${RUN_NAME//[^a-z0-9]/-}  # Kubernetes takes no underscores
+spot=false
+[[ $CAPACITY != spot ]] || spot=true
+
+if [[ ${ARGS[0]:-} == --xpk ]]; then
+  [[ -n ${CLUSTER:-} ]] || bad_input "CLUSTER must name the cluster that XPK made"
+  attempt "handing $RUN_NAME to XPK" xpk workload create --project="$PROJECT" --zone="$ZONE" \
+    --cluster="$CLUSTER" --workload="$name" --tpu-type="$ACCELERATOR_TYPE" --num-slices=1 \
+    --max-restarts=100 --docker-image="$IMAGE" --command="$(quoted "${TRAIN[@]}")" ||
+    die "XPK did not take the run: $(reason)"
+  exit 0
+fi
+((${#ARGS[@]} == 0)) || bad_input "submit.sh takes --xpk, not: ${ARGS[*]}"
+
+json() {  # a list of strings, which YAML reads too
+  local word list=""
+  for word in "$@"; do
+    word=${word//\\/\\\\}
+    list+=", \"${word//\"/\\\"}\""
+  done
+  printf '[%s]' "${list#, }"
+}
+
+manifest=$(<"$HERE/gke/jobset.yaml")
+fill() { manifest=${manifest//"\${$1}"/"$2"}; }
+fill NAME "$name"
+fill HOSTS "$((chips / 4))"
+fill ACCELERATOR "$accelerator"
+fill TOPOLOGY "$topology"
+fill SPOT "$spot"
+fill SERVICE_ACCOUNT "${SERVICE_ACCOUNT:-default}"
+fill IMAGE "$IMAGE"
+fill COMMAND "$(json "${TRAIN[@]}")"
+if [[ $spot == false ]]; then  # a node that is no spot node has no such label
+  manifest=$(sed '/gke-spot: "false"/d' <<<"$manifest")
+fi
+printf '%s\n' "$manifest" >"$SCRATCH/jobset.yaml"
+if [[ -n $DRY_RUN ]]; then
+  printf 'kubectl apply --filename=- <<EOF\n%s\nEOF\n' "$manifest"
+  exit 0
+fi
+attempt "applying the JobSet $name" kubectl apply --filename="$SCRATCH/jobset.yaml" ||
+  die "the JobSet was not applied: $(reason)"
+say "kubectl get jobset $name; kubectl logs --follow --selector=jobset.sigs.k8s.io/jobset-name=$name"
