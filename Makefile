@@ -1,6 +1,7 @@
 # make train   set up, then run or resume Absolute Zero self-play on the embedded tiny model
 # make test    set up, then the tests; make lint, make types: the checks of style and of types
 # make soak    the full counts, which take long; writes docs/soak.md
+# make peers   what the benchmarks measure against, in environments of their own
 #
 # SANDBOX_LEVEL=1 accepts a weaker sandbox where the host lacks what the full one needs.
 # PYTHON=python3.12 names the interpreter that .venv is made from.
@@ -13,7 +14,7 @@ RUN_DIR := runs/tiny
 PIP_FLAGS := --quiet --disable-pip-version-check --no-compile
 TRAIN_FLAGS := $(if $(SANDBOX_LEVEL),--gin_bindings 'RunConfig.sandbox_level = $(SANDBOX_LEVEL)')
 
-.PHONY: train test soak lint types
+.PHONY: train test soak peers lint types
 .DELETE_ON_ERROR:
 
 train: $(VENV)/installed
@@ -25,6 +26,22 @@ test: $(VENV)/installed-test
 soak: $(VENV)/installed-test
 	@$(VENV)/bin/python -m pytest -m soak --junitxml $(VENV)/soak.xml; code=$$?; \
 	    $(VENV)/bin/python tests/soak_summary.py $(VENV)/soak.xml docs/soak.md; exit $$code
+
+# The versions of docs and RESULTS.md. google-tunix needs Python >= 3.12.
+PEERS := .venv-peers
+TUNIX_PYTHON ?= python3.12
+
+peers: $(PEERS)/torch/installed $(PEERS)/tunix/installed
+
+$(PEERS)/torch/installed:
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/pip install $(PIP_FLAGS) torch==2.13.0 transformers==5.23.0
+	@touch $@
+
+$(PEERS)/tunix/installed:
+	@$(TUNIX_PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/pip install $(PIP_FLAGS) google-tunix==0.1.7 jax==0.12.0.1
+	@touch $@
 
 lint: $(VENV)/installed-test
 	@$(VENV)/bin/ruff check .

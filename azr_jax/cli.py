@@ -9,6 +9,7 @@ import argparse
 import errno
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -141,6 +142,20 @@ def _export(args: argparse.Namespace) -> None:
     export_command(args.checkpoint, args.out, args.dtype)
 
 
+def _plan(args: argparse.Namespace) -> None:
+    _require_folder(args.json)
+    os.environ["JAX_PLATFORMS"] = "cpu"  # chips that are here are left alone
+    from azr_jax.plan.command import RUN_ONLY, hardware_file, plan_command
+
+    files = args.gin_file or [DEFAULT_RUN]
+    own = any(Path(name).parent.name == "hardware" for name in files)
+    hardware = hardware_file(args.topology)
+    config.parse(files if own else [*files, hardware], [*RUN_ONLY, *args.gin_bindings])
+    found = plan_command(args.topology)
+    if args.json is not None:
+        _write_lines([found], args.json)
+
+
 def _report(args: argparse.Namespace) -> None:
     from azr_jax.report.html import write_report
 
@@ -246,6 +261,12 @@ def _parser() -> _Parser:
         default="same",
         help="default: that of the model that was imported",
     )
+
+    plan = command(
+        "plan", _plan, "compile a run for a TPU slice, without one: does it fit?", gin=True
+    )
+    plan.add_argument("--topology", metavar="NAME", required=True, help="v4-16, v5e-16, v5p-16 …")
+    plan.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
 
     report = command("report", _report, "write the HTML report of a run")
     report.add_argument("run_dir", type=Path, metavar="RUN_DIR")

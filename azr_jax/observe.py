@@ -98,10 +98,10 @@ def sandbox_row(
     lost, jobs = spent["INFRA"], spent["jobs"]
     if lost > max_infra_share * jobs:
         raise SandboxUnavailable(
-            f"the sandbox lost {lost:.0f} of {jobs:.0f} jobs in one step "
-            f"(RunConfig.max_infra_share = {max_infra_share}): this host kills its processes, or starts no more. Give it "
-            "memory and processes, then run the same command again: it goes on from the newest "
-            "checkpoint"
+            f"the sandbox lost {lost:.0f} of {jobs:.0f} jobs in one step, more than "
+            f"RunConfig.max_infra_share = {max_infra_share}: this host kills its processes, or "
+            "starts no more. Give it memory and processes, then run the same command again: it "
+            "goes on from the newest checkpoint"
         )
     return {
         **{f"sandbox/{name}": value for name, value in spent.items()},

@@ -22,6 +22,7 @@ from azr_jax.learn.batching import Batch, Sample, pack
 from azr_jax.learn.checkpoint import Checkpoints
 from azr_jax.learn.state import TrainState, abstract_state, state_of_params
 from azr_jax.learn.update import Update, summary
+from azr_jax.model import backend
 from azr_jax.model.sampler import Completion, Prompt, Sampler
 from azr_jax.policy import Policy
 from azr_jax.report.metrics import SegmentWriter, read_rows
@@ -259,7 +260,10 @@ class Run:
             for r, advantage, use in zip(rollouts, advantages, counted, strict=True)
         ]
         rows, multiple = self.config.batch_rows, self.updater.row_multiple
-        return pack(samples, self.config.row_tokens, rows=rows, multiple=multiple)
+        shared = not backend.on_tpu()
+        return pack(
+            samples, self.config.row_tokens, rows=rows, multiple=multiple, share_prompts=shared
+        )
 
     def update(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, np.ndarray]]:
         """One optimiser step; a batch shape that was not seen before is compiled, and told.

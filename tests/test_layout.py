@@ -36,6 +36,7 @@ ARROWS: dict[str, set[str]] = {
     "signals": set(),
     "run": {"policy", "rollout", "observe", "signals", *TRAINED_WITH},
     "build": {"policy", "run", "config", "signals", *TRAINED_WITH},
+    "plan": {"run", "config", "learn", "model"},
     "convert": {"policy", "learn", "model", "report"},
     "inference": {"policy", "config", "evals", "selfplay", "model", "sandbox", "report"},
     "vet": {"policy", "config", "evals", "model", "selfplay", "sandbox"},

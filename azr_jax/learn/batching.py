@@ -94,6 +94,7 @@ def pack(
     *,
     rows: int = 0,
     multiple: int = 1,
+    share_prompts: bool = True,
 ) -> Batch:
     """Packs samples first-fit-decreasing into rows of one static length.
 
@@ -108,6 +109,7 @@ def pack(
       rows: at least so many rows, the rest empty: a constant here keeps the shape static.
       multiple: the number of rows is rounded up to a multiple of this (rows of a micro-batch times
         data shards).
+      share_prompts: False repeats the prompt with every sample, for kernels that know no branches.
 
     Raises:
       ValueError: a sample that is malformed or longer than the longest row.
@@ -120,14 +122,14 @@ def pack(
     kept = [index for index, sample in enumerate(samples) if sample.weight]
     longest = max((_length(samples[index]) for index in kept), default=0)
     time = next(bucket for bucket in buckets if bucket >= longest)
-    placed = _first_fit(_pieces(samples, kept, time), time)
+    placed = _first_fit(_pieces(samples, kept, time, share_prompts), time)
     needed = max(rows, len(placed), 1)
     shape = (-(-needed // multiple) * multiple, time)
     arrays = {name: np.zeros(shape, dtype) for name, dtype in _DTYPES.items()}
     for row, pieces in enumerate(placed):
         _fill_row({name: array[row] for name, array in arrays.items()}, pieces, samples)
     columns: dict[str, Any] = arrays
-    layout = Layout(**{name: columns.pop(name) for name in _LAYOUT})
+    layout = Layout(**{name: columns.pop(name) for name in _LAYOUT}, shared=share_prompts)
     return Batch(layout=layout, **columns)
 
 
@@ -169,14 +171,16 @@ def _check(index: int, sample: Sample, longest: int) -> None:
         )
 
 
-def _pieces(samples: Sequence[Sample], kept: Iterable[int], time: int) -> list[_Piece]:
-    """Prompt groups, split where one exceeds a row."""
-    groups: dict[tuple[int, ...], list[int]] = {}
+def _pieces(
+    samples: Sequence[Sample], kept: Iterable[int], time: int, share_prompts: bool
+) -> list[_Piece]:
+    """Prompt groups, split where one exceeds a row; or every sample for itself."""
+    groups: dict[Any, list[int]] = {}
     for index in kept:
-        groups.setdefault(samples[index].prompt, []).append(index)
+        groups.setdefault(samples[index].prompt if share_prompts else index, []).append(index)
     pieces = []
-    for prompt, members in groups.items():
-        prefix = len(prompt) - 1
+    for members in groups.values():
+        prefix = len(samples[members[0]].prompt) - 1
         sizes = [_Piece((m,), len(samples[m].completion)) for m in members]
         for part in _first_fit(sizes, time - prefix):
             together = tuple(sorted(m for piece in part for m in piece.members))

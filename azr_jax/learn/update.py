@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from azr_jax.errors import UserError
 from azr_jax.learn.batching import Batch, pack
 from azr_jax.learn.state import TrainState, abstract_state, state_shardings
-from azr_jax.model import sharding
+from azr_jax.model import backend, sharding
 from azr_jax.model.loss import GroupCoefficients, Tally, batch_logprobs, policy_loss
 from azr_jax.model.transformer import Params, Transformer, parameter_axes
 
@@ -286,10 +286,7 @@ class Update:
 
     def lower(self, rows: int, row_tokens: int) -> Any:
         """The step lowered for batches [rows, row_tokens], to compile ahead of time."""
-        shape, place = self._cut(rows, row_tokens)
-        batch = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(shape, x.dtype, sharding=place), pack((), 1)
-        )
+        batch = abstract_batch(*self._cut(rows, row_tokens))
         with jax.set_mesh(self.mesh):
             return self._step.lower(self._abstract_state, batch)
 
@@ -350,6 +347,14 @@ def make_supervised_update(
     chunk = logprob_chunk * data_shards(mesh)
     loss = supervised_micro_loss(model, valid_ids=valid_ids, chunk=chunk)
     return Update(model, optimizer, mesh, loss, token_normaliser, micro_rows)
+
+
+def abstract_batch(shape: tuple[int, ...], place: Any) -> Batch:
+    """Shapes and dtypes of a batch as this backend packs it, with `place` as their sharding."""
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(shape, x.dtype, sharding=place),
+        pack((), 1, share_prompts=not backend.on_tpu()),
+    )
 
 
 def data_shards(mesh: Mesh) -> int:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from azr_jax.model import backend
+from azr_jax.model import backend, splash
 
 MASKED = -1e30
 QUERY_CHUNK = 64
@@ -20,18 +20,21 @@ class Layout:
     A row holds several sequences one after the other (`segments`, 0 is padding). A sequence is a
     shared prefix (branch 0) followed by branches 1, 2, …: samples of the same prompt. A token sees
     the earlier tokens of its own prefix and of its own branch; `positions` count along that path.
+    Where no sequence has more than one branch, `shared` is False: then `segments` say all.
     """
 
     positions: Int[Array, "b t"]
     segments: Int[Array, "b t"]
     branches: Int[Array, "b t"]
+    shared: bool = flax.struct.field(pytree_node=False, default=True)
 
     @classmethod
     def of_lengths(cls, lengths: Int[Array, "b"], time: int) -> Layout:
         """One sequence a row, right-padded to `time`."""
         index = jnp.broadcast_to(jnp.arange(time), (lengths.shape[0], time))
         valid = (index < lengths[:, None]).astype(jnp.int32)
-        return cls(positions=index * valid, segments=valid, branches=jnp.zeros_like(valid))
+        branches = jnp.zeros_like(valid)
+        return cls(positions=index * valid, segments=valid, branches=branches, shared=False)
 
 
 def repeat_kv(x: Float[Array, "b s k e"], heads: int) -> Float[Array, "b s h e"]:
@@ -47,9 +50,12 @@ def packed(
     """Causal attention inside the paths of `layout`; scores and softmax in float32.
 
     Queries go in chunks, each against the keys up to its end only: half of the scores are never
-    computed, and the live ones fit a CPU cache.
+    computed, and the live ones fit a CPU cache. On TPU a kernel keeps them off HBM altogether,
+    where no prefix is shared.
     """
     _, t, h, e = q.shape
+    if backend.on_tpu() and not layout.shared and splash.fits(t):
+        return splash.attention(q, k, v, layout.segments)
     q = (q * (e**-0.5)).transpose(0, 2, 1, 3)
     k = repeat_kv(k, h).transpose(0, 2, 3, 1)
     v = repeat_kv(v, h).transpose(0, 2, 1, 3)
@@ -78,16 +84,16 @@ def _visible(layout: Layout, start: int, stop: int) -> Array:
 
 def cached(
     q: Float[Array, "b h e"],
-    keys: Float[Array, "b k s e"],
+    keys: Float[Array, "b k _ _"],
     values: Float[Array, "b k s e"],
     length: Int[Array, "b"],
 ) -> Float[Array, "b h e"]:
-    """One query a row against the first `length` entries of its cache."""
+    """One query a row against the first `length` entries of its cache; keys lie as in `KVCache`."""
     b, h, e = q.shape
-    kv = keys.shape[1]
+    _, kv, s, _ = values.shape
     grouped = (q * (e**-0.5)).reshape(b, kv, h // kv, e)
-    scores = jnp.einsum("bkge,bkse->bkgs", grouped, keys).astype(jnp.float32)
-    mask = jnp.arange(keys.shape[2])[None, :] < length[:, None]
+    scores = jnp.einsum(f"bkge,{backend.key_axes()}->bkgs", grouped, keys).astype(jnp.float32)
+    mask = jnp.arange(s)[None, :] < length[:, None]
     scores = jnp.where(mask[:, None, None], scores, MASKED)
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
     return jnp.einsum("bkgs,bkse->bkge", weights, values).reshape(b, h, e)

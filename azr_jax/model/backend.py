@@ -1,4 +1,4 @@
-"""Every choice that depends on the backend: how to multiply, how far to unroll.
+"""Every choice that depends on the backend: how to multiply, how far to unroll, where keys lie.
 
 XLA's CPU compiler fuses elementwise gradients into dot operands and then loses the fast GEMM;
 a barrier around the operands keeps it (1.6x on forward + backward). Accelerators need none of it.
@@ -6,15 +6,38 @@ a barrier around the operands keeps it (1.6x on forward + backward). Accelerator
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+_target: ContextVar[str | None] = ContextVar("target", default=None)
+
+
+@contextlib.contextmanager
+def compiling_for(platform: str) -> Iterator[None]:
+    """Inside, choices are those of `platform`, whose chips need not be here: to compile ahead."""
+    token = _target.set(platform)
+    try:
+        yield
+    finally:
+        _target.reset(token)
+
+
+def _platform() -> str:
+    return _target.get() or jax.default_backend()
+
 
 def on_cpu() -> bool:
-    return jax.default_backend() == "cpu"
+    return _platform() == "cpu"
+
+
+def on_tpu() -> bool:
+    return _platform() == "tpu"
 
 
 def layer_unroll(layers: int, requested: int) -> int:
@@ -22,6 +45,11 @@ def layer_unroll(layers: int, requested: int) -> int:
     if requested:
         return min(requested, layers)
     return layers if on_cpu() and layers <= 16 else 1
+
+
+def key_axes() -> str:
+    """Axes of the cached keys of a layer. With time innermost, CPU scores them in half the time."""
+    return "bkes" if on_cpu() else "bkse"
 
 
 @partial(jax.custom_vjp)

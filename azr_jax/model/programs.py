@@ -23,10 +23,18 @@ from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from azr_jax.errors import UserError
-from azr_jax.model import sharding
+from azr_jax.model import backend, sharding
 from azr_jax.model.sampling import draw
 from azr_jax.model.sharding import constrain
-from azr_jax.model.transformer import KVCache, Params, Transformer, parameter_axes
+from azr_jax.model.transformer import (
+    APART,
+    VALUE_AXES,
+    KVCache,
+    Params,
+    Transformer,
+    parameter_axes,
+    unstack,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -168,9 +176,15 @@ class Programs:
         self.sizes = Sizes.of(config, self.groups)
         self.late_compiles = 0
         self._stop_ids, self._valid_ids = tuple(stop_ids), valid_ids
+        self._stacked = self._stacked_shapes()
         self._weights = self._weight_shapes()
         self._compiled: dict[Any, Any] = {}
         self._compiled_all = False
+
+    @property
+    def compiled(self) -> int:
+        """Programs compiled so far."""
+        return len(self._compiled)
 
     def compile_all(self, params: Params) -> None:
         """`params`: the parameters that `prepare` will get, or their shapes with shardings."""
@@ -188,8 +202,11 @@ class Programs:
     def get(self, shape: Shape) -> Any:
         return self._compile_once(shape, partial(self._lower, shape))
 
-    def prepare(self, params: Params) -> Params:
-        """Weights as sampling reads them: in the compute dtype, spread by `SAMPLER_RULES`."""
+    def prepare(self, params: Params) -> Any:
+        """Weights as sampling reads them: in the compute dtype, spread by `SAMPLER_RULES`.
+
+        They are the model's variables; layers stand apart where they are unrolled.
+        """
 
         def place(x: Any, resident: jax.ShapeDtypeStruct) -> Any:
             return (
@@ -207,7 +224,7 @@ class Programs:
             there = isinstance(now, NamedSharding) and now.mesh == self.mesh
             return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=now if there else to.sharding)
 
-        return jax.tree.map(place, params, self._weights)
+        return jax.tree.map(place, params, self._stacked)
 
     def _prepare_program(self, resident: Params) -> Any:
         key = tuple((x.shape, x.dtype, x.sharding) for x in jax.tree.leaves(resident))
@@ -224,13 +241,12 @@ class Programs:
         return self._compiled[key]
 
     def _lower_prepare(self, resident: Params) -> Any:
-        weights = self._weights
-
-        def cast(params: Params) -> Params:
-            return jax.tree.map(lambda x, to: x.astype(to.dtype), params, weights)
+        def cast(params: Params) -> Any:
+            params = jax.tree.map(lambda x, to: x.astype(to.dtype), params, self._stacked)
+            return unstack(params) if self.model.unrolled else {"params": params}
 
         with jax.set_mesh(self.mesh):
-            jitted = jax.jit(cast, out_shardings=_shardings(weights))
+            jitted = jax.jit(cast, out_shardings=_shardings(self._weights))
             return jitted.lower(resident)
 
     def _lower(self, shape: Shape) -> Any:
@@ -292,8 +308,23 @@ class Programs:
             self._argument(dtype=jnp.float32),
         )
 
-    def _weight_shapes(self) -> Params:
-        """Shapes of the weights as sampling reads them: norms stay float32."""
+    def _weight_shapes(self) -> Any:
+        """Shapes of the weights as sampling reads them."""
+        if not self.model.unrolled:
+            return {"params": self._stacked}
+        axes = parameter_axes(self.model.config)["layers"]
+
+        def cut(name: str, x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+            shape, letters = x.shape[1:], axes[name][1:]
+            spec = sharding.named_sharding(shape, letters, self.mesh, sharding.SAMPLER_RULES)
+            return jax.ShapeDtypeStruct(shape, x.dtype, sharding=spec)
+
+        rest = {name: x for name, x in self._stacked.items() if name != "layers"}
+        layer = {name: cut(name, x) for name, x in self._stacked["layers"].items()}
+        return {"params": rest, APART: {"layers": (layer,) * self.model.config.layers}}
+
+    def _stacked_shapes(self) -> Params:
+        """Shapes of the parameters as sampling casts them: norms stay float32."""
         cfg, axes = self.model.config, parameter_axes(self.model.config)
         params = jax.eval_shape(
             lambda: self.model.init(
@@ -313,25 +344,30 @@ class Programs:
 
     def _cache(self, rows: int, size: int) -> KVCache:
         cfg = self.model.config
-        dims: tuple[int, ...] = (rows, cfg.kv_heads, size, cfg.head_dim)
-        letters, unrolled = "bkse", self.model.unrolled
-        if not unrolled:
-            dims, letters = (cfg.layers, *dims), "lbkse"
-        place = sharding.named_sharding(dims, letters, self.mesh)
-        layer = jax.ShapeDtypeStruct(dims, jnp.dtype(cfg.dtype), sharding=place)
-        layers: Any = (layer,) * cfg.layers if unrolled else layer
-        return KVCache(keys=layers, values=layers)
+        sizes = {
+            "l": cfg.layers, "b": rows, "k": cfg.kv_heads, "s": size, "e": cfg.head_dim
+        }  # fmt: skip
+        unrolled = self.model.unrolled
+
+        def layers(axes: str) -> Any:
+            axes = axes if unrolled else f"l{axes}"
+            dims = tuple(sizes[axis] for axis in axes)
+            place = sharding.named_sharding(dims, axes, self.mesh)
+            layer = jax.ShapeDtypeStruct(dims, jnp.dtype(cfg.dtype), sharding=place)
+            return (layer,) * cfg.layers if unrolled else layer
+
+        return KVCache(keys=layers(backend.key_axes()), values=layers(VALUE_AXES))
 
     def _prefill(
-        self, weights: Params, tokens: Int[Array, "b t"], lengths: Int[Array, "b"]
+        self, weights: Any, tokens: Int[Array, "b t"], lengths: Int[Array, "b"]
     ) -> KVCache:
         tokens, lengths = constrain(tokens, "bt"), constrain(lengths, "b")
-        prefilled: Any = self.model.apply({"params": weights}, tokens, lengths, method="prefill")
+        prefilled: Any = self.model.apply(weights, tokens, lengths, method="prefill")
         return prefilled[1]
 
     def _decode(
         self,
-        weights: Params,
+        weights: Any,
         cache: KVCache,
         token: Int[Array, "b"],
         position: Int[Array, "b"],
@@ -347,7 +383,7 @@ class Programs:
         """
         stop_ids = jnp.asarray(self._stop_ids)
         rows, steps = token.shape[0], self.config.slice_tokens
-        apply = partial(self.model.apply, {"params": weights})
+        apply = partial(self.model.apply, weights)
         token, position, limit, active = (
             constrain(x, "b") for x in (token, position, limit, active)
         )
@@ -392,37 +428,50 @@ def _insert(
 ) -> KVCache:
     """Copy rows of a prefilled chunk into rows of each group, but for targets past its end."""
 
-    def copy(into: Array, chunk: Array) -> Array:
-        axis = into.ndim - 4
-        size = min(into.shape[-2], chunk.shape[-2])
-        chunk = constrain(chunk[..., :size, :], "l.kte"[1 - axis :])
+    def copy(axes: str, into: Array, chunk: Array) -> Array:
+        axis, time = axes.index("b"), axes.index("s")
+        size = min(into.shape[time], chunk.shape[time])
+        chunk = jax.lax.slice_in_dim(chunk, 0, size, axis=time)
+        chunk = constrain(chunk, axes.replace("b", "."))
 
         def one_group(rows: Array, source: Array, target: Array) -> Array:
-            new = jnp.take(chunk, source, axis=axis)
-            if axis:
-                return rows.at[:, target, :, :size].set(new, mode="drop")
-            return rows.at[target, :, :size].set(new, mode="drop")
+            place: list[Any] = [slice(None)] * rows.ndim
+            place[axis], place[time] = target, slice(size)
+            return rows.at[tuple(place)].set(jnp.take(chunk, source, axis=axis), mode="drop")
 
         groups = jax.vmap(one_group, (axis, 0, 0), axis)
         return _merge(groups(_split(into, axis, source.shape[0]), source, target), axis)
 
-    return jax.tree.map(copy, cache, chunk)
+    return _map_cache(copy, cache, chunk)
 
 
 def _regroup(cache: KVCache, kept: Int[Array, "g n"], *, size: int) -> KVCache:
     """The `kept` rows of each group, in a cache of `size` entries a row."""
 
-    def gather(x: Array) -> Array:
-        axis = x.ndim - 4
-        if size < x.shape[-2]:
-            x = x[..., :size, :]
+    def gather(axes: str, x: Array) -> Array:
+        axis, time = axes.index("b"), axes.index("s")
+        if size < x.shape[time]:
+            x = jax.lax.slice_in_dim(x, 0, size, axis=time)
         take = jax.vmap(lambda rows, kept: jnp.take(rows, kept, axis=axis), (axis, 0), axis)
         x = _merge(take(_split(x, axis, kept.shape[0]), kept), axis)
         padding = [(0, 0)] * x.ndim
-        padding[-2] = (0, size - x.shape[-2])
+        padding[time] = (0, size - x.shape[time])
         return jnp.pad(x, padding)
 
-    return jax.tree.map(gather, cache)
+    return _map_cache(gather, cache)
+
+
+def _map_cache(change: Callable[..., Array], *caches: KVCache) -> KVCache:
+    """`change(axes, array, …)` of all keys and values; `axes` begins with `l` if stacked."""
+
+    def every(axes: str, *parts: Any) -> Any:
+        stacked = "" if isinstance(parts[0], tuple) else "l"
+        return jax.tree.map(partial(change, stacked + axes), *parts)
+
+    return KVCache(
+        keys=every(backend.key_axes(), *(cache.keys for cache in caches)),
+        values=every(VALUE_AXES, *(cache.values for cache in caches)),
+    )
 
 
 def _split(x: Array, axis: int, groups: int) -> Array:

@@ -10,6 +10,7 @@ same schedule over the same replicated tokens.
 from __future__ import annotations
 
 import math
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,13 +32,17 @@ REFILL_SHARE = 8
 
 @dataclass
 class Counters:
-    """Work done: decode steps, rows times steps, and tokens kept; prompts and padded tokens in."""
+    """Work done: decode steps, rows times steps, and tokens kept; prompts and padded tokens in.
+
+    `host_s`: seconds between two slices, in which the device may have waited for the host.
+    """
 
     steps: int = 0
     row_steps: int = 0
     tokens: int = 0
     prefilled_prompts: int = 0
     prefilled_tokens: int = 0
+    host_s: float = 0.0
 
 
 class Sampler:
@@ -72,6 +77,11 @@ class Sampler:
     def late_compiles(self) -> int:
         """Programs compiled after `compile`."""
         return self.programs.late_compiles
+
+    @property
+    def compiled(self) -> int:
+        """Programs compiled so far."""
+        return self.programs.compiled
 
     def compile(self, params: Params) -> None:
         """Compile every program. `params`: the parameters, or their shapes with shardings."""
@@ -137,16 +147,19 @@ class Sampler:
             return
         batch = _Batch(self.programs, self.programs.prepare(params), prompts, schedule)
         ended: list[Row] = []
+        since = time.monotonic()
         while True:
             batch.refill(self.counters)
             if not schedule.active.any():
                 break
             batch.shrink()
             fetch = batch.start_slice(temperature)
+            self.counters.host_s += time.monotonic() - since
             # The device works on; what ended before is handed out meanwhile.
             for row in ended:
                 yield self._completion(row)
             tokens, logprobs, steps = fetch()
+            since = time.monotonic()
             self.counters.steps += steps
             self.counters.row_steps += steps * len(tokens)
             ended = schedule.absorb(tokens, logprobs)

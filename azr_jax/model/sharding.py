@@ -7,7 +7,7 @@ each. A mesh axis that does not divide a dimension is dropped for it: few KV hea
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,3 +123,20 @@ def constrain(x: jax.Array, axes: str) -> jax.Array:
     if mesh.empty or mesh.size == 1:
         return x
     return jax.lax.with_sharding_constraint(x, partition(x.shape, axes, mesh))
+
+
+def per_shard(
+    function: Callable[..., jax.Array], *arrays: jax.Array, axes: Sequence[str], out_axes: str
+) -> jax.Array:
+    """`function` of each device's part of `arrays`, on the current mesh; the result has `out_axes`.
+
+    The result is cut as the first array is. For kernels, which the compiler cannot cut.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return function(*arrays)
+    specs = tuple(partition(x.shape, a, mesh) for x, a in zip(arrays, axes, strict=True))
+    named = dict(zip(axes[0], specs[0], strict=True))
+    out = P(*(named.get(letter) for letter in out_axes))
+    mapped = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)
+    return mapped(*arrays)

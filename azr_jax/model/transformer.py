@@ -25,13 +25,20 @@ Params = Any
 """The parameter tree: {"embedding", "layers": {name: [l, ...]}, "final_norm", "unembedding"?}."""
 
 
-LayerArrays = Float[Array, "l b k s e"] | tuple[Float[Array, "b k s e"], ...]
+APART = "apart"
+"""Collection of variables with the layers one by one, where sampling unrolls them (`unstack`)."""
+
+VALUE_AXES = "bkse"
+"""Axes of the cached values of a layer."""
+
+LayerArrays = Float[Array, "l b k _ _"] | tuple[Float[Array, "b k _ _"], ...]
 
 
 @flax.struct.dataclass
 class KVCache:
     """Keys and values of every layer; entry `i` of a row is the token at position `i`.
 
+    A layer's values are [b, k, s, e], its keys lie along `backend.key_axes`.
     Stacked on `l` where the layers are scanned; one array a layer where they are unrolled: a layer
     cut out of a stacked cache is a copy on CPU (4x the time of attention).
     """
@@ -81,6 +88,17 @@ def parameter_shapes(config: ModelConfig) -> Params:
     return jax.tree.map(lambda axes: tuple(sizes[a] for a in axes), parameter_axes(config))
 
 
+def unstack(params: Params) -> dict[str, Any]:
+    """Variables whose layers are arrays of their own.
+
+    CPU copies what it cuts out of a stack, and would do so for every token.
+    """
+    stacked = params["layers"]
+    rest = {name: x for name, x in params.items() if name != "layers"}
+    layers = tuple({n: x[i] for n, x in stacked.items()} for i in range(len(stacked["q"])))
+    return {"params": rest, APART: {"layers": layers}}
+
+
 class Transformer(nn.Module):
     """A decoder-only transformer; see `ModelConfig` for the families it covers."""
 
@@ -110,7 +128,11 @@ class Transformer(nn.Module):
             }
 
         self.embedding = declare("embedding", shapes["embedding"])
-        self.layers = self.param("layers", declare_layers)
+        apart = self.has_variable(APART, "layers")
+        layers: Any = (
+            self.get_variable(APART, "layers") if apart else self.param("layers", declare_layers)
+        )
+        self.layers = layers
         self.final_norm = declare("final_norm", shapes["final_norm"])
         if not self.config.tied_embeddings:
             self.unembedding = declare("unembedding", shapes["unembedding"])
@@ -131,7 +153,7 @@ class Transformer(nn.Module):
         layout = Layout.of_lengths(lengths, tokens.shape[1])
 
         def attend(q: Array, k: Array, v: Array, _: Any) -> tuple[Array, Any]:
-            kept = tuple(constrain(x.transpose(0, 2, 1, 3), "bkte") for x in (k, v))
+            kept = _cache_entries(k, backend.key_axes()), _cache_entries(v, VALUE_AXES)
             return attention.packed(q, k, v, layout), kept
 
         x = self._embed(tokens)
@@ -152,20 +174,21 @@ class Transformer(nn.Module):
         A stacked cache rides in the layer scan's carry, so that it is updated in place. Positions
         past the end of the cache write nothing.
         """
-        rows = jnp.arange(tokens.shape[0])
+        at = {"b": jnp.arange(tokens.shape[0]), "s": positions}
 
-        def write(cache: Array, new: Array, *layer: Array) -> Array:
-            return cache.at[(*layer, rows, slice(None), positions)].set(
-                new[:, 0].astype(cache.dtype)
-            )
+        def write(cache: Array, axes: str, new: Array, *layer: Array) -> Array:
+            entry = (*layer, *(at.get(axis, slice(None)) for axis in axes))
+            return cache.at[entry].set(new[:, 0].astype(cache.dtype))
 
         def attend(q: Array, k: Array, v: Array, state: Any) -> tuple[Array, Any]:
-            keys, values = write(state[0], k), write(state[1], v)
+            keys = write(state[0], backend.key_axes(), k)
+            values = write(state[1], VALUE_AXES, v)
             return attention.cached(q[:, 0], keys, values, positions + 1)[:, None], (keys, values)
 
         def attend_stacked(q: Array, k: Array, v: Array, state: Any) -> tuple[Array, Any]:
             layer, keys, values = state
-            keys, values = write(keys, k, layer), write(values, v, layer)
+            keys = write(keys, backend.key_axes(), k, layer)
+            values = write(values, VALUE_AXES, v, layer)
             context = attention.cached(q[:, 0], keys[layer], values[layer], positions + 1)
             return context[:, None], (layer + 1, keys, values)
 
@@ -222,8 +245,10 @@ class Transformer(nn.Module):
         cfg = self.config
         rope = backend.materialise(*rope_tables(positions, cfg))
         results = []
-        for index, state in enumerate(states):
-            weights = {name: stacked[index] for name, stacked in self.layers.items()}
+        layers = self.layers
+        if not isinstance(layers, tuple):
+            layers = [{n: x[i] for n, x in layers.items()} for i in range(cfg.layers)]
+        for weights, state in zip(layers, states, strict=True):
             x, result = block(x, weights, rope, attend, state, cfg)
             results.append(result)
         return rms_norm(x, self.final_norm, cfg.rms_eps), tuple(results)
@@ -253,6 +278,11 @@ def block(
     inner = jax.nn.silu(backend.matmul(y, w["gate"])) * backend.matmul(y, w["up"])
     x = x + backend.matmul(constrain(inner, "btf"), w["down"])
     return constrain(x, "btd"), state
+
+
+def _cache_entries(x: Float[Array, "b s k e"], axes: str) -> Array:
+    """Keys or values of a prompt as a cache holds them."""
+    return constrain(x.transpose(["bske".index(axis) for axis in axes]), axes)
 
 
 def _project(y: Float[Array, "b t d"], w: dict[str, Array], name: str) -> Array:

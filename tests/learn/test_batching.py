@@ -90,6 +90,14 @@ def test_eight_samples_share_their_prompt() -> None:
     assert report.fraction == pytest.approx(25 / 32)
 
 
+@given(sample_lists())
+def test_unshared_prompts_stand_with_every_sample(samples: list[Sample]) -> None:
+    batch = pack(samples, ROW, share_prompts=False)
+    expected = [(s.prompt, s.completion, float(np.float32(s.advantage)), s.group) for s in samples]
+    assert sorted(unpack(batch)) == sorted(expected)
+    assert batch.layout.branches.max() <= 1 and not batch.layout.shared
+
+
 def test_a_group_too_large_is_split_and_repeats_its_prefix() -> None:
     report = fill(pack([sample([1, 2, 3], [4, 5, 6, 7]) for _ in range(4)], 12))
     assert (report.used_rows, report.tokens) == (2, 2 * (2 + 8))

@@ -1,0 +1,94 @@
+"""What a compiled program sends between chips, read from its text."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+
+_BYTES = {"pred": 1, "s4": 1, "u4": 1, "bf16": 2, "f16": 2, "f64": 8}  # else by the digits
+_COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) .*\{\s*$")
+_COLLECTIVE = re.compile(rf"= (.+?) ({'|'.join(KINDS)})(-start)?\(")
+_SHAPE = re.compile(r"\b(pred|bf16|[suf]\d+)\[([\d,]*)\]")
+_CALLED = re.compile(
+    r"(?:calls|to_apply|condition|true_computation|false_computation)=%?([\w.\-]+)"
+)
+_BODY = re.compile(r"\bbody=%?([\w.\-]+)")
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+
+
+@dataclass
+class Traffic:
+    """Collectives of a program: `counts` as written, `bytes` of results as often as they run."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    bytes: Counter[str] = field(default_factory=Counter)
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(self.counts + other.counts, self.bytes + other.bytes)
+
+
+@dataclass
+class _Computation:
+    counts: Counter[str] = field(default_factory=Counter)
+    bytes: Counter[str] = field(default_factory=Counter)
+    calls: list[tuple[str, int]] = field(default_factory=list)
+
+
+def traffic(text: str, unknown_trips: int = 1) -> Traffic:
+    """Collectives in the text of an HLO module.
+
+    Bytes are those of a collective's result on one chip, times the trips of the loops around it;
+    a loop whose number of trips the compiler does not know counts `unknown_trips`.
+    """
+    computations, entry = _parse(text, unknown_trips)
+    total = Traffic()
+    for computation in computations.values():
+        total.counts.update(computation.counts)
+    times: Counter[str] = Counter()
+
+    def visit(name: str, trips: int) -> None:
+        times[name] += trips
+        for called, inner in computations[name].calls:
+            if called in computations:
+                visit(called, trips * inner)
+
+    visit(entry, 1)
+    for name, computation in computations.items():
+        for kind, size in computation.bytes.items():
+            total.bytes[kind] += size * times[name]
+    return total
+
+
+def _parse(text: str, unknown_trips: int) -> tuple[dict[str, _Computation], str]:
+    computations: dict[str, _Computation] = {}
+    entry, current = "", _Computation()
+    for line in text.splitlines():
+        if not line.startswith((" ", "}")) and (found := _COMPUTATION.match(line)):
+            current = computations.setdefault(found[1], _Computation())
+            entry = found[1] if line.startswith("ENTRY") else entry
+            continue
+        if collective := _COLLECTIVE.search(line):
+            kind = collective[2]
+            current.counts[kind] += 1
+            current.bytes[kind] += _result_bytes(collective[1], bool(collective[3]))
+        current.calls += [(name, 1) for name in _CALLED.findall(line)]
+        if body := _BODY.search(line):
+            trips = _TRIPS.search(line)
+            current.calls.append((body[1], int(trips[1]) if trips else unknown_trips))
+    return computations, entry
+
+
+def _result_bytes(shapes: str, started: bool) -> int:
+    """Bytes of a result; the tuple of a started one holds its operands, too, and counts half."""
+    sizes = [
+        math.prod(int(n) for n in dims.split(",") if n)
+        * _BYTES.get(dtype, int(re.sub(r"\D", "", dtype) or 8) // 8)
+        for dtype, dims in _SHAPE.findall(shapes)
+    ]
+    if started and len(sizes) > 1:
+        return max(sizes)
+    return sum(sizes)
