@@ -34,7 +34,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[0] = str(HERE.parent)
 
 from sandbox import Job, Limits, Sandbox, Status
-from sandbox.bench import clean, mixed
+from sandbox.bench import clean, cpu_seconds, mixed
 from sandbox.child.preload import MODULES
 
 CORES = len(os.sched_getaffinity(0))
@@ -44,12 +44,15 @@ FRESH = count(0, 100_000)
 
 @dataclass(frozen=True)
 class Took:
-    """One batch of one side: `programs` of which `done` gave a result; seconds."""
+    """One batch of one side: `programs` of which `done` gave a result; seconds.
+
+    `cpu_s` is None where workers outlive the batch, whose time nobody has asked for yet.
+    """
 
     programs: int
     done: int
     wall_s: float
-    cpu_s: float
+    cpu_s: float | None
 
 
 Run = Callable[[list[Job]], Took]
@@ -61,24 +64,15 @@ def ours(level: int = 2) -> Iterator[Run]:
 
     def run(jobs: list[Job]) -> Took:
         jobs = [Job(j.code, j.inputs, deterministic=True) for j in jobs]
-        started, before = time.monotonic(), _cpu_s(box)
+        started, before = time.monotonic(), cpu_seconds(box)
         outcomes = box.run(jobs)
         done = sum(o.status is Status.OK for o in outcomes)
-        return Took(len(jobs), done, time.monotonic() - started, _cpu_s(box) - before)
+        return Took(len(jobs), done, time.monotonic() - started, cpu_seconds(box) - before)
 
     with Sandbox(
         limits=Limits(cpu_s=1.0, memory_mb=256), level=level, interpreters=1, cache_size=0
     ) as box:
         yield run
-
-
-def _cpu_s(box: Sandbox) -> float:
-    ticks = 0
-    for pid in box.zygote_pids():
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += sum(map(int, fields[11:15]))  # its own and its children's, user and system
-    own = resource.getrusage(resource.RUSAGE_SELF)
-    return ticks / os.sysconf("SC_CLK_TCK") + own.ru_utime + own.ru_stime
 
 
 @contextmanager
@@ -214,6 +208,7 @@ def rate(took: Took) -> float:
 
 def cpu(took: Took) -> float:
     """CPU seconds per program."""
+    assert took.cpu_s is not None
     return took.cpu_s / took.programs
 
 
@@ -239,10 +234,9 @@ def table(case: Case, taken: dict[str, list[Took]]) -> str:
     ]
     for name, rows in taken.items():
         lost = sum(t.programs - t.done for t in rows) / sum(t.programs for t in rows)
-        lines.append(
-            f"| {name} | {median(map(rate, rows)):.0f} | {1e3 * median(map(cpu, rows)):.2f} "
-            f"| {lost:.1%} |"
-        )
+        known = rows[0].cpu_s is not None
+        price = f"{1e3 * median(map(cpu, rows)):.2f}" if known else ""
+        lines.append(f"| {name} | {median(map(rate, rows)):.0f} | {price} | {lost:.1%} |")
     return "\n".join(lines)
 
 

@@ -7,7 +7,6 @@ Orbax restores and saves whole trees. Here tensorstore is used on its own, on th
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
@@ -20,7 +19,7 @@ import numpy as np
 import tensorstore as ts
 
 from azr_jax.learn.checkpoint import CheckpointError
-from azr_jax.learn.manifest import FORMAT, Json
+from azr_jax.learn.manifest import FORMAT, Json, text_digest
 
 CHUNK_BYTES = 32 << 20
 """Of a written array, at most: a device reads little beside its own part."""
@@ -95,8 +94,8 @@ class ParamsWriter:
             }
             for key, (shape, dtype) in self._leaves.items()
         }
-        manifest: Json = {"params": arrays, "meta": _text_digest(meta)}
-        manifest["manifest"] = _text_digest(manifest)
+        manifest: Json = {"params": arrays, "meta": text_digest(meta)}
+        manifest["manifest"] = text_digest(manifest)
         for name, value in (("meta", meta), ("manifest", manifest)):
             (self._directory / name).mkdir()
             _write_json(self._directory / name / "data.json", value)
@@ -263,10 +262,6 @@ def _tree_metadata(leaves: Leaves) -> Json:
         "store_array_data_equal_to_fill_value": True,
         "custom_metadata": None,
     }
-
-
-def _text_digest(value: Json) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _write_json(path: Path, value: Json) -> None:

@@ -24,10 +24,10 @@ Json = dict[str, Any]
 def make_manifest(items: Json) -> Json:
     """Of the items of a checkpoint; a last digest is of the manifest itself."""
     manifest = {
-        name: _text_digest(item) if name in JSON_ITEMS else _array_manifest(item)
+        name: text_digest(item) if name in JSON_ITEMS else _array_manifest(item)
         for name, item in items.items()
     }
-    return manifest | {"manifest": _text_digest(manifest)}
+    return manifest | {"manifest": text_digest(manifest)}
 
 
 def is_whole(manifest: Any) -> bool:
@@ -35,7 +35,7 @@ def is_whole(manifest: Any) -> bool:
     if not isinstance(manifest, dict):
         return False
     rest = {name: value for name, value in manifest.items() if name != "manifest"}
-    return manifest.get("manifest") == _text_digest(rest)
+    return manifest.get("manifest") == text_digest(rest)
 
 
 def is_sound(name: str, item: Any, manifest: Json) -> bool:
@@ -44,7 +44,7 @@ def is_sound(name: str, item: Any, manifest: Json) -> bool:
     Leaves that were converted to another dtype as they were read cannot be checked, and pass.
     """
     if name in JSON_ITEMS:
-        return bool(manifest[name] == _text_digest(item))
+        return bool(manifest[name] == text_digest(item))
     saved = manifest[name]
     return all(
         leaf["digest"] == saved[key]["digest"]
@@ -95,7 +95,7 @@ def _named_leaves(tree: Any) -> dict[str, Any]:
     }
 
 
-def _text_digest(value: Any) -> str:
+def text_digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
