@@ -1,13 +1,14 @@
 """The hostile suite without a test framework: programs, canaries, and what has to hold after them.
 
-``python -m tests.hostile.suite --level 2 [--alone] [--good N] [--every]`` runs it in any
+``python -m tests.hostile.suite --level 2 [--good N] [--every]`` runs it in any
 interpreter that runs the sandbox, as any user; prints one line per violation, and exits with 1
 if there is one, with 3 if the level is not to be had here.
 
 A program's file opens with a title, its class, the cases it stands for, the levels it may run at
 (2 and 3 unless said: level 1 puts no wall around files and processes), the statuses it may have,
-and its inputs, where ``$PID``, ``$PORT``, ``$NAME`` and ``$TREE`` become things to attack. A value
-it returns is only a claim; one that holds the word "escaped" means that a wall did not hold.
+limits of its own (cpu_s; wall_s of those that only wait), and its inputs, where ``$PID``,
+``$PORT``, ``$NAME`` and ``$TREE`` become things to attack. A value it returns is only a claim; one
+that holds the word "escaped" means that a wall did not hold.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from types import TracebackType
 from sandbox import Job, Limits, Outcome, Sandbox, SandboxUnavailable, Status
 
 PROGRAMS = Path(__file__).parent / "programs"
-LIMITS = Limits(cpu_s=0.15, wall_s=4.0, memory_mb=64)
+LIMITS = Limits(cpu_s=0.15, wall_s=20.0, memory_mb=64)
 WORKERS = 4
 _MARK = "hostile_canary"
 _MEMORY_GROWTH_KIB = 4096
@@ -74,7 +75,11 @@ def load(path: Path) -> Case:
         code=code,
         inputs=tuple(json.loads(fields.pop("inputs"))),
         deterministic=fields.pop("deterministic", "false") == "true",
-        limits=replace(LIMITS, cpu_s=float(fields.pop("cpu_s", LIMITS.cpu_s))),
+        limits=replace(
+            LIMITS,
+            cpu_s=float(fields.pop("cpu_s", LIMITS.cpu_s)),
+            wall_s=float(fields.pop("wall_s", LIMITS.wall_s)),
+        ),
     )
     if fields:
         raise ValueError(f"{path.name}: {sorted(fields)} in its header")
@@ -149,7 +154,7 @@ class Watch:
         self._infra = box.stats()["INFRA"]
         self._before = {pid: _footprint(pid) for pid in [os.getpid(), *box.zygote_pids()]}
 
-    def grown(self, patience_s: float = 5.0) -> Iterator[str]:
+    def grown(self, patience_s: float = 30.0) -> Iterator[str]:
         """What is more than it was; the last children are given time to end."""
         deadline = time.monotonic() + patience_s
         while True:

@@ -5,7 +5,7 @@ import pytest
 from sandbox import Job, Limits, Sandbox, Status
 from sandbox.policy import PolicyConfig, check_program
 
-LIMITS = Limits(cpu_s=1.0, wall_s=10.0, memory_mb=64)
+LIMITS = Limits(cpu_s=1.0, wall_s=60.0, memory_mb=64)
 BAD = {Status.RAISED, Status.CRASHED, Status.OOM, Status.UNSUPPORTED}
 
 

@@ -26,7 +26,7 @@ def gold(program: str, x: int) -> str:
 
 @pytest.fixture(scope="module")
 def box():
-    with Sandbox(limits=Limits(cpu_s=0.3, wall_s=3.0, memory_mb=64)) as sandbox:
+    with Sandbox(limits=Limits(cpu_s=0.3, wall_s=30.0, memory_mb=64)) as sandbox:
         yield sandbox
 
 

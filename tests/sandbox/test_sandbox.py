@@ -16,7 +16,7 @@ from sandbox import Job, Limits, Sandbox, SandboxUnavailable, Status, dispatcher
 from sandbox.literals import equal
 
 ROOT = Path(__file__).parents[2]
-LIMITS = Limits(cpu_s=0.2, wall_s=5.0, memory_mb=64)
+LIMITS = Limits(cpu_s=0.2, wall_s=30.0, memory_mb=64)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_equal_jobs_share_a_run(box):
     assert [o.id for o in outcomes] == [str(i) for i in range(20)]
     assert box.run([Job(code, ("1",))])[0].outputs == outcomes[0].outputs
     assert box.stats()["forks"] == before + 1
-    other = Limits(cpu_s=0.3, wall_s=5.0, memory_mb=64)
+    other = Limits(cpu_s=0.3, wall_s=30.0, memory_mb=64)
     box.run([Job(code, ("1",), limits=other)])
     assert box.stats()["forks"] == before + 2
 
@@ -229,13 +229,14 @@ def without_linux(monkeypatch):
 
 
 def test_level_1_without_linux(without_linux):
-    with Sandbox(limits=Limits(cpu_s=0.2, wall_s=1.0, memory_mb=64), level=1) as box:
+    with Sandbox(limits=LIMITS, level=1) as box:
         outcomes = box.run([
             Job("def f(x): return x + 1", ("1", "2"), deterministic=True),
             Job("def f(x):\n    while True: pass", ("1", "2")),
             Job("import signal\ndef f(x):\n    signal.signal(signal.SIGPROF, signal.SIG_IGN)\n"
                 "    while True: pass", ("1",)),
-            Job("import time\ndef f(x): time.sleep(60)", ("1",)),
+            Job("import time\ndef f(x): time.sleep(60)", ("1",),
+                limits=Limits(cpu_s=0.2, wall_s=0.5, memory_mb=64)),
             Job("import os\ndef f(x): os.abort()", ("1",)),
         ])  # fmt: skip
         assert box.stats()["INFRA"] == 0

@@ -3,6 +3,7 @@
 # cases: 10
 # levels: 1 2 3
 # allowed: TIMEOUT CRASHED
+# wall_s: 0.5
 # inputs: ["1"]
 import threading
 

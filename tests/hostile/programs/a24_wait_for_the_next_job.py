@@ -3,6 +3,7 @@
 # cases: 66 71
 # levels: 1 2 3
 # allowed: TIMEOUT RAISED
+# wall_s: 0.5
 # inputs: ["1"]
 import os
 

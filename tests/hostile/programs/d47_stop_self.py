@@ -3,6 +3,7 @@
 # cases: 47
 # levels: 1 2 3
 # allowed: RAISED TIMEOUT
+# wall_s: 0.5
 # inputs: ["1"]
 import os
 import signal
