@@ -260,7 +260,7 @@ class Run:
             for r, advantage, use in zip(rollouts, advantages, counted, strict=True)
         ]
         rows, multiple = self.config.batch_rows, self.updater.row_multiple
-        shared = not backend.on_tpu()
+        shared = backend.shares_prompts()
         return pack(
             samples, self.config.row_tokens, rows=rows, multiple=multiple, share_prompts=shared
         )

@@ -15,7 +15,8 @@ import flax.struct
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from azr_jax.model.attention import Layout
+from azr_jax.model.attention import Layout, Mask
+from azr_jax.model.cudnn import MAX_SEGMENTS
 
 
 @dataclass(frozen=True)
@@ -122,14 +123,16 @@ def pack(
     kept = [index for index, sample in enumerate(samples) if sample.weight]
     longest = max((_length(samples[index]) for index in kept), default=0)
     time = next(bucket for bucket in buckets if bucket >= longest)
-    placed = _first_fit(_pieces(samples, kept, time, share_prompts), time)
+    # One more is the padding of a row.
+    placed = _first_fit(_pieces(samples, kept, time, share_prompts), time, most=MAX_SEGMENTS - 1)
     needed = max(rows, len(placed), 1)
     shape = (-(-needed // multiple) * multiple, time)
     arrays = {name: np.zeros(shape, dtype) for name, dtype in _DTYPES.items()}
     for row, pieces in enumerate(placed):
         _fill_row({name: array[row] for name, array in arrays.items()}, pieces, samples)
     columns: dict[str, Any] = arrays
-    layout = Layout(**{name: columns.pop(name) for name in _LAYOUT}, shared=share_prompts)
+    mask: Mask = "branches" if share_prompts else "segments"
+    layout = Layout(**{name: columns.pop(name) for name in _LAYOUT}, mask=mask)
     return Batch(layout=layout, **columns)
 
 
@@ -188,8 +191,13 @@ def _pieces(
     return pieces
 
 
-def _first_fit(pieces: Sequence[_Piece], capacity: int) -> list[list[_Piece]]:
-    """First-fit-decreasing bin packing; ties keep their order, so the result is reproducible."""
+def _first_fit(
+    pieces: Sequence[_Piece], capacity: int, most: int | None = None
+) -> list[list[_Piece]]:
+    """First-fit-decreasing bin packing, of up to `most` pieces a bin.
+
+    Ties keep their order, so the result is reproducible.
+    """
     bins: list[list[_Piece]] = []
     free = np.zeros(len(pieces), np.int64)
     for piece in sorted(pieces, key=lambda piece: -piece.size):
@@ -199,7 +207,7 @@ def _first_fit(pieces: Sequence[_Piece], capacity: int) -> list[list[_Piece]]:
             bins.append([])
             free[chosen] = capacity
         bins[chosen].append(piece)
-        free[chosen] -= piece.size
+        free[chosen] = 0 if len(bins[chosen]) == most else free[chosen] - piece.size
     return bins
 
 

@@ -353,7 +353,7 @@ def abstract_batch(shape: tuple[int, ...], place: Any) -> Batch:
     """Shapes and dtypes of a batch as this backend packs it, with `place` as their sharding."""
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(shape, x.dtype, sharding=place),
-        pack((), 1, share_prompts=not backend.on_tpu()),
+        pack((), 1, share_prompts=backend.shares_prompts()),
     )
 
 

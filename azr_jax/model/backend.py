@@ -36,6 +36,10 @@ def on_cpu() -> bool:
     return _platform() == "cpu"
 
 
+def on_gpu() -> bool:
+    return _platform() == "gpu"
+
+
 def on_tpu() -> bool:
     return _platform() == "tpu"
 
@@ -45,6 +49,22 @@ def layer_unroll(layers: int, requested: int) -> int:
     if requested:
         return min(requested, layers)
     return layers if on_cpu() and layers <= 16 else 1
+
+
+def sampling_unrolled(layers: int, requested: int) -> bool:
+    """Are layers unrolled while sampling, each with weights and a cache of its own?
+
+    A GPU copies what a scan cuts out of a stack, weights and cache alike, at every token.
+    """
+    return on_gpu() or layer_unroll(layers, requested) == layers
+
+
+def shares_prompts() -> bool:
+    """Are prompts stored once for all their samples in the update?
+
+    Fused attention, which accelerators have, knows no branches, or loses half its speed on them.
+    """
+    return on_cpu()
 
 
 def key_axes() -> str:

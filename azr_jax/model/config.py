@@ -27,7 +27,9 @@ class ModelConfig:
 
     Qwen2 sets `qkv_bias`, Qwen3 `qk_norm`, Llama 3 neither; `rope_scaling` is Llama 3.1's.
     Parameters are float32; `dtype` is what the forward pass computes in.
-    `unroll` is how many layers of the scan are unrolled (0: the backend's choice).
+    `remat` is what the backward pass computes again of a layer: nothing, all but the products
+    with weights ("dots"), or all. `unroll` is how many layers of the scan are unrolled (0: the
+    backend's choice).
     """
 
     vocab_size: int
@@ -46,7 +48,7 @@ class ModelConfig:
     qk_norm: bool = False
     max_positions: int = 2048
     dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: Literal["none", "full"] = "none"
+    remat: Literal["none", "dots", "full"] = "none"
     unroll: int = 0
 
     def __post_init__(self) -> None:

@@ -125,6 +125,14 @@ def constrain(x: jax.Array, axes: str) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, partition(x.shape, axes, mesh))
 
 
+def heads_stay_together(heads: int, kv_heads: int) -> bool:
+    """Does the current mesh put every query head where its KV head is?"""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return True
+    return partition((heads,), "h", mesh) == partition((kv_heads,), "k", mesh)
+
+
 def per_shard(
     function: Callable[..., jax.Array], *arrays: jax.Array, axes: Sequence[str], out_axes: str
 ) -> jax.Array:

@@ -222,8 +222,7 @@ class Transformer(nn.Module):
             x, new = block(x, weights, rope, attend, state, cfg)
             return ((x, None), new) if state is None else ((x, new), None)
 
-        if cfg.remat == "full":
-            layer = jax.checkpoint(layer)
+        layer = _remat(layer, cfg.remat)
         unroll = backend.layer_unroll(cfg.layers, cfg.unroll)
         (x, state), stacked = jax.lax.scan(layer, (x, state), self.layers, unroll=unroll)
         hidden = rms_norm(x, self.final_norm, cfg.rms_eps)
@@ -232,7 +231,7 @@ class Transformer(nn.Module):
     @property
     def unrolled(self) -> bool:
         """Are the layers of `prefill` and `decode` unrolled, and their caches apart?"""
-        return backend.layer_unroll(self.config.layers, self.config.unroll) == self.config.layers
+        return backend.sampling_unrolled(self.config.layers, self.config.unroll)
 
     def _run_unrolled(
         self,
@@ -252,6 +251,15 @@ class Transformer(nn.Module):
             x, result = block(x, weights, rope, attend, state, cfg)
             results.append(result)
         return rms_norm(x, self.final_norm, cfg.rms_eps), tuple(results)
+
+
+def _remat(layer: Callable[..., Any], remat: str) -> Callable[..., Any]:
+    """What the backward pass computes again: nothing, all but the weights' products, or all."""
+    if remat == "none":
+        return layer
+    policies = jax.checkpoint_policies
+    kept = policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
+    return jax.checkpoint(layer, policy=kept)
 
 
 def block(

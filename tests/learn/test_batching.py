@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from azr_jax.learn.batching import Batch, Sample, fill, pack
+from azr_jax.model.cudnn import MAX_SEGMENTS
 
 ids = st.integers(1, 50)
 ROW = 24
@@ -95,7 +96,7 @@ def test_unshared_prompts_stand_with_every_sample(samples: list[Sample]) -> None
     batch = pack(samples, ROW, share_prompts=False)
     expected = [(s.prompt, s.completion, float(np.float32(s.advantage)), s.group) for s in samples]
     assert sorted(unpack(batch)) == sorted(expected)
-    assert batch.layout.branches.max() <= 1 and not batch.layout.shared
+    assert batch.layout.branches.max() <= 1 and batch.layout.mask == "segments"
 
 
 def test_a_group_too_large_is_split_and_repeats_its_prefix() -> None:
@@ -137,3 +138,10 @@ def test_weight_zero_is_left_out_and_others_become_the_mask() -> None:
 def test_a_bad_sample_is_named(bad: Sample, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         pack([sample([1], [2]), bad], 8)
+
+
+def test_no_row_has_more_segments_than_fused_attention_takes() -> None:
+    samples = [Sample((i,), (1,), (0.0,)) for i in range(1, 200)]
+    segments = pack(samples, 256, share_prompts=False).layout.segments
+    runs = [len(np.unique(row)) for row in segments]
+    assert max(runs) == MAX_SEGMENTS and len(runs) == -(-199 // (MAX_SEGMENTS - 1))

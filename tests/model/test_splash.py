@@ -23,7 +23,7 @@ def arrays(heads: int, kv_heads: int) -> tuple[list[Any], Layout]:
     qkv = [jnp.asarray(rng.normal(size=(2, TIME, n, 16)), jnp.float32) for n in counts]
     segments = np.repeat([[1, 2, 3, 0], [1, 2, 3, 3]], TIME // 4, axis=1)
     zeros = np.zeros_like(segments)
-    return qkv, Layout(positions=zeros, segments=segments, branches=zeros, shared=False)
+    return qkv, Layout(positions=zeros, segments=segments, branches=zeros, mask="segments")
 
 
 @pytest.mark.parametrize(("tensor", "kv_heads"), [(1, 2), (2, 2), (4, 2)])

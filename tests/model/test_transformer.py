@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -221,3 +222,25 @@ def test_parameter_count_and_axes_fit_the_tree() -> None:
             parameter_axes(config),
         )
         assert ModelConfig.from_json(config.to_json()) == config
+
+
+def test_what_is_computed_again_saves_memory_and_changes_no_gradient() -> None:
+    tokens = jnp.arange(2 * TIME).reshape(2, TIME) % 96
+    layout = Layout.of_lengths(jnp.array([TIME, 9]), TIME)
+    config = replace(CONFIGS["qwen2 tied"], layers=2)
+    params = _random_params(config)
+
+    def gradient(config: ModelConfig) -> tuple[Any, int]:
+        def loss(params: Any) -> jax.Array:
+            hidden: Any = Transformer(config).apply({"params": params}, tokens, layout)
+            return (hidden**2).mean()
+
+        compiled = jax.jit(jax.grad(loss)).lower(params).compile()
+        return compiled(params), compiled.memory_analysis().temp_size_in_bytes
+
+    expected, most = gradient(config)
+    for remat in ("dots", "full"):
+        found, kept = gradient(replace(config, remat=remat))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, expected)
+        assert kept < most
+        most = kept
