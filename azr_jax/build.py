@@ -11,6 +11,7 @@ import jax
 from rich.console import Console
 
 from azr_jax import config as gin_config
+from azr_jax import storage
 from azr_jax.errors import UserError
 from azr_jax.evals.heldout import EvalConfig
 from azr_jax.learn.checkpoint import Checkpoints, describe
@@ -57,11 +58,11 @@ def open_run() -> Iterator[Run]:
     model: ModelConfig = gin_config.build("ModelConfig")
     mesh_config = gin_config.build("MeshConfig")
     text = gin_config.operative_text()
-    directory = Path(config.run_dir)
+    directory = storage.locate(config.run_dir)
     _require_same_config(directory, text)
     _require_lengths(config, play, sampling)
     read_summary(directory)  # a damaged one is not found at the end of the run
-    if not (directory / "config.gin").is_file():  # a run that goes on has its seeds
+    if storage.read(directory / "config.gin") is None:  # a run that goes on has its seeds
         _require_seeds(config)
     mesh = make_mesh(mesh_config)
     checkpoints = Checkpoints(directory / "checkpoints", config.keep, config.keep_every)
@@ -115,11 +116,12 @@ def _sandbox(limits: Limits, level: int) -> Sandbox:
 def _require_same_config(directory: Path, text: str) -> None:
     """A run directory goes on with the configuration that it was made with, or not at all."""
     path = directory / "config.gin"
-    if not path.is_file():
-        if directory.is_dir() and any(p.name != FRESH_CONFIG for p in directory.iterdir()):
+    kept = storage.read(path)
+    if kept is None:
+        if any(name != FRESH_CONFIG for name in storage.names(directory)):
             raise UserError(f"{directory} is not empty and is no run directory; name another")
         return
-    old, new = (_bindings(t) for t in (path.read_text(encoding="utf-8"), text))
+    old, new = (_bindings(t) for t in (kept.decode(), text))
     changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
     if changed:
         name = changed[0]
@@ -133,10 +135,7 @@ def _require_same_config(directory: Path, text: str) -> None:
 def _begin(directory: Path, text: str, policy: Policy) -> None:
     """The first files of a run, each whole or not at all: a torn configuration is another one."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        fresh = directory / FRESH_CONFIG
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(directory / "config.gin")
+        storage.write(directory / "config.gin", text)
         keep_tokenizer(policy, directory)
     except OSError as error:
         raise UserError(f"cannot write the run directory {directory}: {error}") from error

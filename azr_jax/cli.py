@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from azr_jax import __version__, config
+from azr_jax import __version__, config, storage
 from azr_jax.errors import UserError
 
 DEFAULT_RUN = "runs/tiny.gin"
@@ -29,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"azr: {_one_line(error)}", file=sys.stderr)
         return 2
+    except storage.StorageError as error:
+        print(f"azr: {_one_line(error)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt as error:
         print(f"azr: {_one_line(error) or 'interrupted'}", file=sys.stderr)
         return 1
@@ -44,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(args: argparse.Namespace) -> None:
+    storage.require_compilation_cache()
     bindings = list(args.gin_bindings)
     if args.run_dir is not None:
         bindings.append(f"RUN_DIR = {args.run_dir!r}")
@@ -58,8 +62,10 @@ def _train(args: argparse.Namespace) -> None:
 
 def _config_of(run_dir: str | None) -> str | None:
     """The configuration of the run in `run_dir`, if there is one to go on with."""
-    path = Path(run_dir or "") / "config.gin"
-    return str(path) if run_dir and path.is_file() else None
+    if not run_dir:
+        return None
+    path = storage.locate(run_dir) / "config.gin"
+    return str(path) if storage.read(path) is not None else None
 
 
 def _eval(args: argparse.Namespace) -> None:
@@ -100,10 +106,12 @@ def _parse_for_checkpoint(args: argparse.Namespace) -> bool:
 
     Returns whether files were given that describe the model: how it is to be computed.
     """
-    checkpoint = Path(args.checkpoint)
-    if args.checkpoint != "tiny" and not checkpoint.is_dir():
+    storage.require_compilation_cache()
+    folder = storage.locate(args.checkpoint)
+    if args.checkpoint != "tiny" and not storage.is_folder(folder):
         raise UserError(f"checkpoint {args.checkpoint!r}: no such directory")
-    folder = checkpoint.resolve()
+    if not storage.is_remote(folder):
+        folder = folder.resolve()
     run = folder.parent.parent if folder.parent.name == "checkpoints" else folder
     files = args.gin_file or [_config_of(str(run)) or DEFAULT_RUN]
     config.parse(files, list(args.gin_bindings))
@@ -223,7 +231,7 @@ def _parser() -> _Parser:
     evaluate = command("eval", _eval, "measure a checkpoint on a benchmark", gin=True)
     evaluate.add_argument("--checkpoint", metavar="DIR", required=True)
     evaluate.add_argument("--benchmark", metavar="NAME", required=True)
-    evaluate.add_argument("--data", type=Path, metavar="FILE", help="default: as shipped")
+    evaluate.add_argument("--data", type=_local, metavar="FILE", help="default: as shipped")
     evaluate.add_argument("--samples_per_problem", type=_positive, metavar="N", default=1)
     evaluate.add_argument(
         "--temperature",
@@ -235,26 +243,26 @@ def _parser() -> _Parser:
 
     generate = command("generate", _generate, "complete prompts with a checkpoint", gin=True)
     generate.add_argument("--checkpoint", metavar="DIR", required=True)
-    generate.add_argument("--prompts", type=Path, metavar="FILE.jsonl", required=True)
+    generate.add_argument("--prompts", type=_local, metavar="FILE.jsonl", required=True)
     generate.add_argument("--max_tokens", type=_positive, metavar="N", help="new ones, at most")
     generate.add_argument(
         "--temperature", type=_temperature, metavar="T", default=1.0, help="0 is greedy; default: 1"
     )
     for added in (evaluate, generate):
-        added.add_argument("--out", type=Path, metavar="FILE", help="default: standard output")
+        added.add_argument("--out", type=_local, metavar="FILE", help="default: standard output")
 
     verify = command("verify", _verify, "check the answers of a tasks file; no model is needed")
-    verify.add_argument("tasks", type=Path, metavar="TASKS.jsonl")
-    verify.add_argument("--out", type=Path, metavar="FILE", help="default: standard output")
+    verify.add_argument("tasks", type=_local, metavar="TASKS.jsonl")
+    verify.add_argument("--out", type=_local, metavar="FILE", help="default: standard output")
     verify.add_argument("--sandbox_level", type=int, choices=(1, 2, 3), default=2)
 
     convert = command("import", _import, "read a Hugging Face folder into a checkpoint")
-    convert.add_argument("--hf", type=Path, metavar="DIR", required=True)
-    convert.add_argument("--out", type=Path, metavar="DIR", required=True)
+    convert.add_argument("--hf", type=_local, metavar="DIR", required=True)
+    convert.add_argument("--out", type=_local, metavar="DIR", required=True)
 
     export = command("export", _export, "write a checkpoint as a Hugging Face folder")
     export.add_argument("--checkpoint", metavar="DIR", required=True)
-    export.add_argument("--out", type=Path, metavar="DIR", required=True)
+    export.add_argument("--out", type=_local, metavar="DIR", required=True)
     export.add_argument(
         "--dtype",
         choices=("same", "bf16", "f32"),
@@ -266,15 +274,21 @@ def _parser() -> _Parser:
         "plan", _plan, "compile a run for a TPU slice, without one: does it fit?", gin=True
     )
     plan.add_argument("--topology", metavar="NAME", required=True, help="v4-16, v5e-16, v5p-16 …")
-    plan.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
+    plan.add_argument("--json", type=_local, metavar="FILE", help="write the numbers there")
 
     report = command("report", _report, "write the HTML report of a run")
-    report.add_argument("run_dir", type=Path, metavar="RUN_DIR")
-    report.add_argument("--out", type=Path, metavar="FILE", help="default: RUN_DIR/report.html")
+    report.add_argument("run_dir", metavar="RUN_DIR")
+    report.add_argument("--out", type=_local, metavar="FILE", help="default: RUN_DIR/report.html")
 
     pretrain = command("pretrain", _pretrain, "rebuild the embedded tiny model", gin=True)
-    pretrain.add_argument("--out", type=Path, metavar="DIR", required=True)
+    pretrain.add_argument("--out", type=_local, metavar="DIR", required=True)
     return parser
+
+
+def _local(text: str) -> Path:
+    if storage.is_remote(text):
+        raise argparse.ArgumentTypeError(f"{text}: name a file or folder of this machine")
+    return Path(text)
 
 
 def _positive(text: str) -> int:

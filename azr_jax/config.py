@@ -22,6 +22,7 @@ from typing import Any
 import gin
 
 import azr_jax
+from azr_jax import storage
 from azr_jax.errors import UserError
 
 CONFIGURABLES = {
@@ -45,6 +46,9 @@ MACROS = ("INIT_CHECKPOINT", "SEED_FILES", "RUN_DIR", "TOTAL_STEPS")
 
 def find_file(name: str) -> Path | None:
     """A gin file by name: as a path, then in `gin/` of the working directory, then as installed."""
+    if storage.is_remote(name):
+        copy = storage.local_copy(storage.locate(name).parent) / Path(name).name
+        return copy if copy.is_file() else None
     package = Path(azr_jax.__file__).parent
     # A checkout holds gin/ beside the package, a wheel inside it.
     folders = (Path(), Path("gin"), package / "_gin", package.parent / "gin")

@@ -119,7 +119,7 @@ def export_model(name: str, out: Path, dtype: str = "same", shard_bytes: int = S
     for path in checkpoint.find(source):
         try:
             meta = checkpoint.load_meta(path)
-            return _export(Path(path), kept, meta, out, dtype, shard_bytes)
+            return _export(path, kept, meta, out, dtype, shard_bytes)
         except checkpoint.CheckpointError as error:
             damaged.append(str(error))
             _log.warning("checkpoint %s is damaged (%s); trying an older one", path, error)

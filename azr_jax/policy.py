@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 import azr_jax
+from azr_jax import storage
 from azr_jax.errors import UserError
 from azr_jax.learn import checkpoint
 from azr_jax.learn.state import abstract_params
@@ -72,24 +74,31 @@ def resolve(name: str) -> Path:
     Raises:
       UserError: there is none.
     """
-    source = EMBEDDED if name == "tiny" else Path(name)
-    if not source.is_dir():
+    source = EMBEDDED if name == "tiny" else storage.locate(name)
+    if not storage.is_folder(source):
         raise UserError(f"checkpoint {name!r}: no such directory")
+    if storage.is_remote(source) and is_hugging_face(source):
+        raise UserError(
+            f"checkpoint {name!r} is a Hugging Face folder: copy it to a local disk, or put there "
+            "what azr import makes of it"
+        )
     return source
 
 
 def is_hugging_face(source: Path) -> bool:
     """An imported model holds a config.json, too, but arrays instead of safetensors."""
-    return (source / "config.json").is_file() and not (source / "params").is_dir()
+    names = storage.names(source)
+    return "config.json" in names and "params" not in names
 
 
 def keep_tokenizer(policy: Policy, directory: Path) -> None:
     """Copy what lies beside the weights to a run's checkpoints: they can be used on their own."""
-    kept = directory / KEPT
-    kept.mkdir(exist_ok=True)
-    folder.copy_files(policy.source, kept)
+    with tempfile.TemporaryDirectory() as place:
+        folder.copy_files(policy.source, Path(place))
+        for path in Path(place).iterdir():
+            storage.write(directory / KEPT / path.name, path.read_bytes())
     origin = json.dumps(policy.origin.to_json(), indent=1) + "\n"
-    (kept / folder.ORIGIN_FILE).write_text(origin, encoding="utf-8")
+    storage.write(directory / KEPT / folder.ORIGIN_FILE, origin)
 
 
 def read_origin(source: Path) -> Origin:
@@ -101,17 +110,23 @@ def read_origin(source: Path) -> Origin:
 
 
 def kept_files(source: Path) -> Path:
-    """Of an imported model, of a run directory, or of a step directory `RUN/checkpoints/STEP`.
+    """Of an imported model, of a run directory, or of a step directory `RUN/checkpoints/STEP`: a
+    local folder, a copy where the source lies in a bucket.
 
     Raises:
       UserError: there are none.
     """
-    if (source / "params").is_dir() and (source / "config.json").is_file():
-        return source
-    for directory in (source, source.resolve().parent.parent):
-        if (directory / KEPT).is_dir():
-            return directory / KEPT
+    if _is_imported(source):
+        return storage.local_copy(source)
+    above = source if storage.is_remote(source) else source.resolve()
+    for directory in (source, above.parent.parent):
+        if storage.is_folder(directory / KEPT):
+            return storage.local_copy(directory / KEPT)
     raise UserError(f"{source}: no {KEPT} folder in the run directory of this checkpoint")
+
+
+def _is_imported(source: Path) -> bool:
+    return {"params", "config.json"} <= set(storage.names(source))
 
 
 def load_fitting_tokenizer(directory: Path, config: ModelConfig) -> Tokenizer:
@@ -135,7 +150,7 @@ def _load_params(source: Path, model: Transformer, mesh: Mesh) -> Params:
     They are read as they are stored, so that their digests can be compared, then converted one by
     one.
     """
-    stored = read_origin(source).dtypes if kept_files(source) == source else {}
+    stored = read_origin(source).dtypes if _is_imported(source) else {}
     target = jax.tree_util.tree_map_with_path(
         lambda path, leaf: jax.ShapeDtypeStruct(
             leaf.shape,

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from azr_jax import observe
+from azr_jax import observe, storage
 from azr_jax.errors import UserError
 from azr_jax.evals import heldout
 from azr_jax.evals.heldout import EvalConfig, Measured
@@ -137,7 +137,7 @@ class Run:
 
     @property
     def directory(self) -> Path:
-        return Path(self.config.run_dir)
+        return storage.locate(self.config.run_dir)
 
     # --- start and end -------------------------------------------------------------------------
 
@@ -206,6 +206,8 @@ class Run:
                 "--run_dir; to go on, give more --steps"
             )
             return done
+        self.metrics.seal()
+        self.samples.seal()
         self.checkpoints.wait()
         before, after = self.before, self.measure("after", state)
         device = jax.devices()[0]
@@ -387,8 +389,7 @@ class Run:
         Raises:
           UserError: it is damaged.
         """
-        path = self._measured(name)
-        return Measured.read(path) if path.is_file() else None
+        return Measured.read(self._measured(name))
 
     def _measured(self, name: str) -> Path:
         return self.directory / "heldout" / f"{name}.json"

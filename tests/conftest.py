@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import os
 import sys
+import types
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,44 @@ def _no_gin_left_over() -> Iterator[None]:
     yield
     if "gin" in sys.modules:
         sys.modules["gin"].clear_config()
+
+
+# --- buckets -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A Google Cloud Storage for this process, to which all that asks for gs:// is sent."""
+    if sys.platform != "linux":
+        pytest.skip("the emulator's package is for Linux")
+    from tests.emulator import Emulator
+
+    server = Emulator(tmp_path_factory.mktemp("buckets"))
+    os.environ.update(server.environment)  # for good: clients are kept, and so is their address
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(emulator: Any) -> str:
+    """The name of a bucket with nothing in it, as gs://…"""
+    name = f"azr-{len(emulator.buckets())}"
+    return str(emulator.make_bucket(name))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch, emulator: Any) -> None:
+    """What is tried again is tried at once."""
+    from gcsfs import retry
+
+    from azr_jax import storage
+
+    async def at_once(seconds: float) -> None:
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(retry, "asyncio", types.SimpleNamespace(sleep=at_once))
+    monkeypatch.setattr(storage, "_PATIENCE_S", 0.1)
 
 
 # --- runs of seconds ---------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import gin
 import numpy as np
 from jaxtyping import Bool
 
+from azr_jax import storage
 from azr_jax.errors import UserError
 from azr_jax.evals.harness import (
     BENCHMARKS,
@@ -84,19 +85,20 @@ class Measured:
 
     def write(self, path: Path) -> None:
         """As JSON, whole or not at all."""
-        path.parent.mkdir(exist_ok=True)
-        fresh = path.with_suffix(".tmp")
-        fresh.write_text(json.dumps(self.to_json()) + "\n", encoding="utf-8")
-        fresh.replace(path)
+        storage.write(path, json.dumps(self.to_json()) + "\n")
 
     @classmethod
-    def read(cls, path: Path) -> Measured:
-        """
+    def read(cls, path: Path) -> Measured | None:
+        """None where there is no such file.
+
         Raises:
           UserError: the file is damaged.
         """
+        text = storage.read(path)
+        if text is None:
+            return None
         try:
-            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+            return cls.from_json(json.loads(text))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{path} is damaged: restore it from a copy, or remove it: the run then ends "

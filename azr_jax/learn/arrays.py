@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
+from azr_jax import storage
 from azr_jax.learn.checkpoint import CheckpointError
 from azr_jax.learn.manifest import FORMAT, Json, text_digest
 
@@ -39,7 +40,7 @@ class DamagedError(CheckpointError):
 
 
 class ParamsWriter:
-    """Writes a checkpoint of parameters into `directory`, which must be empty; `finish` ends it.
+    """Writes a checkpoint of parameters into a local, empty `directory`; `finish` ends it.
 
     As a context it leaves no write behind, also when it is left early.
     """
@@ -139,7 +140,7 @@ class ParamsReader:
         self._directory = directory
         self._digests: dict[str, int] = {}
         try:
-            manifest = json.loads((directory / "manifest" / "data.json").read_bytes())
+            manifest = json.loads(storage.read(directory / "manifest" / "data.json") or b"")
             self._known: Json = manifest["params"]
         except (OSError, ValueError, KeyError) as error:
             raise DamagedError(f"{directory}: no readable manifest: {error!r}") from error
@@ -207,11 +208,16 @@ def _read(array: Any, first: int, stop: int) -> np.ndarray:
 
 
 def _spec(params: Path, key: str) -> Json:
+    if storage.is_remote(params):
+        bucket, _, path = str(params).partition("://")[2].partition("/")
+        base = {"driver": "gcs", "bucket": bucket, "path": f"{path}/"}
+    else:
+        base = {"driver": "file", "path": f"{params.resolve()}/"}
     return {
         "driver": "zarr3",
         "kvstore": {
             "driver": "ocdbt",
-            "base": {"driver": "file", "path": f"{params.resolve()}/"},
+            "base": base,
             "path": key.replace("/", ".") + "/",
         },
         # Nothing is read twice.

@@ -4,7 +4,8 @@ A step directory holds four items: `params`, `optimizer` (moments and counters),
 `meta` (JSON: format, model, gin config, git revision, sandbox level). A fifth,
 `manifest`, lets a restore tell a sound checkpoint from a damaged one. An imported model is a
 directory with `params`, `meta` and `manifest` only. Orbax writes to a temporary name and renames,
-or marks a directory complete, so a killed save leaves no checkpoint behind.
+so a killed save leaves no checkpoint behind; in a bucket, which has no rename, it writes under the
+step's own name and marks it complete at the end, and what has no mark is no checkpoint here.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import copy
 import functools
 import json
 import logging
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,10 +24,10 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
+from azr_jax import storage
 from azr_jax.errors import UserError
 from azr_jax.learn.manifest import (
     FORMAT,
@@ -44,10 +44,12 @@ from azr_jax.learn.state import TrainState
 from azr_jax.model.config import ModelConfig
 from azr_jax.model.transformer import Params
 
-PathLike = str | os.PathLike[str]
+PathLike = storage.PathLike
 T = TypeVar("T")
 
 _CHUNK_BYTES = 64 << 20
+_MARK = "commit_success.txt"
+"""Orbax's, written last; in a bucket it makes a checkpoint one."""
 _log = logging.getLogger(__name__)
 
 
@@ -78,7 +80,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: PathLike, keep: int = 3, keep_every: int = 0) -> None:
-        self._directory = epath.Path(os.path.abspath(directory) if _local(directory) else directory)
+        self._directory = storage.absolute(directory)
         self._keep = Retention(keep, keep_every)
         self.scores: dict[int, float] = self._keep.scores
         self._damaged: list[int] = []
@@ -172,7 +174,7 @@ class Checkpoints:
 
     def _require_writable(self) -> None:
         """Fails at once, where a save that fails early leaves threads that wait for minutes."""
-        if not _local(self._directory):
+        if storage.is_remote(self._directory):
             return
         self._directory.mkdir(parents=True, exist_ok=True)
         probe = self._directory / f".probe-{jax.process_index()}"
@@ -185,7 +187,9 @@ class Checkpoints:
         try:
             action()
         except Exception as error:
-            left = self.steps() if self._directory.exists() else []
+            left = []
+            with contextlib.suppress(storage.StorageError):
+                left = self.steps()
             raise CheckpointError(
                 f"could not save {what} in {self._directory}: {_first_line(error)}. Check that it "
                 "is writable and has free space, then run the same command again: "
@@ -216,8 +220,8 @@ def save_params(directory: PathLike, params: Params, meta: Json) -> None:
       UserError: `directory` exists and is not empty.
       CheckpointError: it cannot be written.
     """
-    path = epath.Path(os.path.abspath(directory) if _local(directory) else directory)
-    if path.exists() and any(path.iterdir()):
+    path = storage.absolute(directory)
+    if storage.names(path):
         raise UserError(f"{path} is not empty: name a new directory")
     items = {"params": params, "meta": copy.deepcopy(meta) | {"format": FORMAT, "step": 0}}
     items["manifest"] = make_manifest(items)
@@ -257,14 +261,16 @@ def load_meta(path: PathLike) -> Json:
     return meta
 
 
-def find(path: PathLike) -> list[epath.Path]:
+def find(path: PathLike) -> list[Path]:
     """Step directories that `path` stands for, newest first; the first sound one is meant.
 
     Raises:
       UserError: there is none.
     """
-    root = epath.Path(os.path.abspath(path) if _local(path) else path)
-    if (root / "params").is_dir():
+    root = storage.absolute(path)
+    if storage.is_folder(root / "params"):
+        if not _is_complete(root):
+            raise UserError(f"{root} is not whole: it was not written, or not copied, to its end")
         return [root]
     found = _step_directories(root / "checkpoints") or _step_directories(root)
     if not found:
@@ -275,7 +281,7 @@ def find(path: PathLike) -> list[epath.Path]:
     return found
 
 
-def _newest_sound(paths: list[epath.Path], target: Json) -> tuple[Json, epath.Path]:
+def _newest_sound(paths: list[Path], target: Json) -> tuple[Json, Path]:
     reasons = []
     for path in paths:
         try:
@@ -291,7 +297,7 @@ def _newest_sound(paths: list[epath.Path], target: Json) -> tuple[Json, epath.Pa
     )
 
 
-def _restore(path: epath.Path, target: Json) -> Json:
+def _restore(path: Path, target: Json) -> Json:
     """The items of `target` from one step directory, checked against its manifest.
 
     Raises:
@@ -320,7 +326,7 @@ def _restore(path: epath.Path, target: Json) -> Json:
     return items
 
 
-def _read_json(path: epath.Path, name: str) -> Any:
+def _read_json(path: Path, name: str) -> Any:
     return _reading(lambda: ocp.load_checkpointables(path, {name: None}))[name]
 
 
@@ -348,12 +354,15 @@ def _items(state: TrainState) -> Json:
     return {"params": state.params, "optimizer": rest}
 
 
-def _step_directories(root: epath.Path) -> list[epath.Path]:
+def _step_directories(root: Path) -> list[Path]:
     """Directories named by a step, newest first."""
-    if not root.is_dir():
-        return []
-    found = [path for path in root.iterdir() if path.name.isdecimal() and path.is_dir()]
-    return sorted(found, key=lambda path: -int(path.name))
+    found = [root / name for name in storage.names(root) if name.isdecimal()]
+    return sorted(filter(_is_complete, found), key=lambda path: -int(path.name))
+
+
+def _is_complete(path: Path) -> bool:
+    """Whether a directory is there; in a bucket, one that has the mark."""
+    return _MARK in storage.names(path) if storage.is_remote(path) else path.is_dir()
 
 
 def _context() -> Any:
@@ -365,10 +374,6 @@ def _context() -> Any:
     # `azr export` then holds some of an array, never all of it.
     context.array.saving.storage_options.chunk_byte_size = _CHUNK_BYTES
     return context
-
-
-def _local(path: PathLike) -> bool:
-    return "://" not in os.fspath(path)
 
 
 def _first_line(error: BaseException) -> str:

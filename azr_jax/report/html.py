@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from azr_jax import storage
 from azr_jax.errors import UserError
 from azr_jax.report.metrics import Row, read_rows
 from azr_jax.report.summary import Summary, read_summary
@@ -43,26 +44,28 @@ pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8re
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def write_report(run_dir: Path, out: Path | None = None) -> Path:
+def write_report(run_dir: storage.PathLike, out: Path | None = None) -> Path:
     """Writes the report of a run, finished or not, to `out` (`run_dir/report.html`).
 
     Raises:
       UserError: when `run_dir` holds no metrics.
     """
-    rows = list(read_rows(run_dir / "metrics")) if (run_dir / "metrics").is_dir() else []
+    directory = storage.absolute(run_dir)
+    rows = list(read_rows(directory / "metrics"))
     if not rows:
         raise UserError(f"{run_dir} holds no metrics: not a run directory, or no step is done yet")
-    out = out or run_dir / "report.html"
-    samples = list(read_rows(run_dir / "samples")) if (run_dir / "samples").is_dir() else []
-    config = run_dir / "config.gin"
     text = _page(
-        name=run_dir.resolve().name,
+        name=directory.name,
         rows=rows,
-        summary=read_summary(run_dir),
-        samples=samples,
-        config=config.read_text(encoding="utf-8", errors="replace") if config.exists() else "",
+        summary=read_summary(directory),
+        samples=list(read_rows(directory / "samples")),
+        config=(storage.read(directory / "config.gin") or b"").decode("utf-8", "replace"),
     )
-    out.write_text(text, encoding="utf-8", errors="backslashreplace")
+    if out is None:
+        out = storage.locate(run_dir) / "report.html"
+        storage.write(out, text)
+    else:
+        out.write_text(text, encoding="utf-8", errors="backslashreplace")
     return out
 
 

@@ -1,18 +1,20 @@
 """Rows on disk: numbered JSONL segments, sealed at each checkpoint.
 
-An object store has no append, so a sealed segment is never written again. The only exception is
-resume: what lies past the restored step is dropped, so that no step is told twice.
+A bucket has no append, so a sealed segment is never written again. The only exception is resume:
+what lies past the restored step is dropped, so that no step is told twice. For the same reason a
+bucket has the rows up to the last seal only: what a kill loses is run again.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+from azr_jax import storage
 from azr_jax.errors import UserError
 
 Row = dict[str, Any]
@@ -24,28 +26,25 @@ class SegmentWriter:
     def __init__(self, folder: Path, next_step: int = 0) -> None:
         """Keeps the rows of earlier runs up to `next_step`, the first step that will be written."""
         self._folder = folder
-        self._file: TextIO | None = None
-        folder.mkdir(parents=True, exist_ok=True)
+        self._file: storage.NewFile | None = None
         _drop_from(folder, next_step)
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Writes one row, on disk before it returns. Floats that are not finite become null."""
+        """Writes one row, on a local disk before it returns.
+
+        Floats that are not finite become null.
+        """
         if "step" not in row:
             raise ValueError("a row needs its step")
         text = json.dumps(_plain(row), ensure_ascii=False, allow_nan=False)
         if self._file is None:
-            # Closed by `seal`: the file outlives this call.
-            path = self._folder / f"{_next_number(self._folder):05d}.jsonl"
-            self._file = open(path, "x", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+            self._file = storage.create(self._folder / f"{_next_number(self._folder):05d}.jsonl")
         self._file.write(text + "\n")
-        self._file.flush()
 
     def seal(self) -> None:
         """Closes the segment; the next row opens another. Call it with every checkpoint."""
         if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
+            self._file.seal()
             self._file = None
 
 
@@ -60,7 +59,8 @@ def read_rows(folder: Path) -> Iterator[Row]:
 
 
 def _segments(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("*.jsonl") if p.stem.isdigit())
+    paths = (folder / name for name in storage.names(folder))
+    return [path for path in paths if path.suffix == ".jsonl" and path.stem.isdigit()]
 
 
 def _next_number(folder: Path) -> int:
@@ -69,18 +69,17 @@ def _next_number(folder: Path) -> int:
 
 
 def _read_segment(path: Path) -> Iterator[Row]:
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                row = json.loads(line)
-                int(row["step"])
-            except (ValueError, TypeError, KeyError) as error:
-                raise UserError(
-                    f"{path}:{number} is damaged: restore the file from a copy, or remove the line"
-                ) from error
-            yield row
+    for number, line in enumerate(io.BytesIO(storage.read(path) or b""), 1):
+        if not line.endswith(b"\n"):
+            return
+        try:
+            row = json.loads(line)
+            int(row["step"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"{path}:{number} is damaged: restore the file from a copy, or remove the line"
+            ) from error
+        yield row
 
 
 def _drop_from(folder: Path, step: int) -> None:
@@ -89,12 +88,10 @@ def _drop_from(folder: Path, step: int) -> None:
         rows = list(_read_segment(path))
         kept = [row for row in rows if row["step"] < step]
         if not kept:
-            path.unlink()
-        elif len(kept) < len(rows) or not path.read_bytes().endswith(b"\n"):
-            fresh = path.with_suffix(".tmp")
+            storage.remove(path)
+        elif len(kept) < len(rows) or not (storage.read(path) or b"").endswith(b"\n"):
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
-            fresh.write_text(text, encoding="utf-8", errors="backslashreplace")
-            fresh.replace(path)
+            storage.write(path, text)
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from azr_jax import storage
 from azr_jax.errors import UserError
 
 Summary = dict[str, Any]
@@ -57,9 +58,7 @@ def make_summary(
 def write_summary(summary: Summary, run_dir: Path) -> Path:
     """`run_dir/summary.json`, whole or not at all."""
     path = run_dir / "summary.json"
-    fresh = path.with_suffix(".tmp")
-    fresh.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    fresh.replace(path)
+    storage.write(path, json.dumps(summary, indent=2) + "\n")
     return path
 
 
@@ -70,10 +69,11 @@ def read_summary(run_dir: Path) -> Summary | None:
       UserError: when the file is there but is no summary.
     """
     path = run_dir / "summary.json"
-    if not path.exists():
+    text = storage.read(path)
+    if text is None:
         return None
     try:
-        summary: Summary = json.loads(path.read_text(encoding="utf-8"))
+        summary: Summary = json.loads(text)
         summary["valid_proposals"]["mean"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not the summary of a run") from error

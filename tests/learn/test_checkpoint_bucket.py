@@ -1,0 +1,140 @@
+"""Checkpoints in a bucket: no rename, a mark instead; a bucket that goes away, and comes back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from azr_jax import storage
+from azr_jax.errors import UserError
+from azr_jax.learn import checkpoint
+from azr_jax.learn.arrays import ParamsReader
+from azr_jax.learn.checkpoint import CheckpointError, Checkpoints
+from azr_jax.learn.state import TrainState, abstract_state, init_state
+from azr_jax.model.sharding import MeshConfig, make_mesh
+from tests.emulator import Emulator
+from tests.learn.test_checkpoint import META, MODEL, OPTIMIZER, PLAY, equal
+
+
+@pytest.fixture(scope="module")
+def state() -> TrainState:
+    mesh = make_mesh(MeshConfig(1, 2, 1), jax.devices()[:2])
+    return init_state(MODEL, OPTIMIZER, mesh, seed=3).replace(step=jnp.int32(7))
+
+
+@pytest.fixture(scope="module")
+def target() -> TrainState:
+    return abstract_state(MODEL, OPTIMIZER, make_mesh(MeshConfig(), jax.devices()[:1]))
+
+
+@pytest.fixture
+def saved(bucket: str, state: TrainState) -> Path:
+    """A run with checkpoints of steps 5 and 10; one of step 1 was there."""
+    directory = storage.locate(f"{bucket}/run/checkpoints")
+    with Checkpoints(directory, keep=2) as checkpoints:
+        for step in (1, 5, 10):
+            checkpoints.save(step, state, PLAY | {"step": step}, META)
+    return directory
+
+
+def objects(folder: Path) -> list[str]:
+    found: list[str] = storage._filesystem().find(str(folder))
+    return [f"gs://{name}" for name in found]
+
+
+def test_saved_kept_and_restored_on_another_mesh(
+    saved: Path, state: TrainState, target: TrainState
+) -> None:
+    checkpoints = Checkpoints(saved)
+    assert checkpoints.steps() == [10, 5]
+    assert objects(saved / "1") == []
+    restored = checkpoints.restore_latest(target)
+    assert restored is not None
+    assert equal(restored[0], state)
+    assert restored[1:] == (PLAY | {"step": 10}, META | {"format": checkpoint.FORMAT, "step": 10})
+    for place in (saved.parent, saved, saved / "5"):
+        params, _ = checkpoint.load_params(place, target.params)
+        assert equal(params, state.params)
+
+
+def test_piece_by_piece(saved: Path, state: TrainState) -> None:
+    """As an export reads it."""
+    reader = ParamsReader(saved / "10")
+    (first, rows), *_ = reader.pieces("embedding")
+    reader.verify()
+    assert first == 0
+    np.testing.assert_array_equal(rows, np.asarray(state.params["embedding"]))
+
+
+def test_falls_back_from_a_damaged_checkpoint(
+    saved: Path, state: TrainState, target: TrainState
+) -> None:
+    (data, *_) = (name for name in objects(saved / "10" / "params") if "/d/" in name)
+    content = bytearray(storage.read(storage.locate(data)) or b"")
+    content[len(content) // 2] ^= 4
+    storage.write(storage.locate(data), bytes(content))
+    with Checkpoints(saved) as checkpoints:
+        restored = checkpoints.restore_latest(target)
+        assert restored is not None and restored[2]["step"] == 5
+        checkpoints.save(8, state, PLAY, META)
+        checkpoints.wait()
+        assert checkpoints.steps() == [8, 5]
+
+
+def test_a_save_that_did_not_end_is_no_checkpoint(
+    saved: Path, state: TrainState, target: TrainState
+) -> None:
+    for name in objects(saved / "10"):
+        storage.write(
+            storage.locate(name.replace("/10/", "/15/")), storage.read(storage.locate(name)) or b""
+        )
+    storage.remove(saved / "15" / "commit_success.txt")
+    assert Checkpoints(saved).steps() == [10, 5]
+    with pytest.raises(UserError, match="15 is not whole"):
+        checkpoint.find(saved / "15")
+    with Checkpoints(saved, keep=3) as checkpoints:
+        restored = checkpoints.restore_latest(target)
+        assert restored is not None and restored[2]["step"] == 10
+        checkpoints.save(15, state, PLAY | {"step": 15}, META)
+        checkpoints.wait()
+        assert checkpoints.steps() == [15, 10, 5]
+        restored = checkpoints.restore_latest(target)
+        assert restored is not None and restored[1]["step"] == 15
+
+
+def test_a_short_absence_within_a_save_is_waited_out(
+    saved: Path, state: TrainState, target: TrainState, emulator: Emulator
+) -> None:
+    def come_back() -> None:
+        time.sleep(0.5)
+        emulator.start()
+
+    with Checkpoints(saved) as checkpoints:
+        checkpoints.save(12, state, PLAY | {"step": 12}, META)
+        emulator.stop()
+        threading.Thread(target=come_back).start()
+        checkpoints.wait()
+    restored = Checkpoints(saved).restore_latest(target)
+    assert restored is not None and restored[2]["step"] == 12
+
+
+@pytest.mark.usefixtures("impatient")
+def test_without_its_bucket_a_save_and_a_restore_fail_and_say_so(
+    saved: Path, state: TrainState, target: TrainState, emulator: Emulator
+) -> None:
+    checkpoints = Checkpoints(saved)
+    emulator.stop()
+    try:
+        with pytest.raises(storage.StorageError, match="cannot be read"):
+            checkpoints.restore_latest(target)
+        with pytest.raises(CheckpointError, match="could not save step 11 in gs://"):
+            checkpoints.save(11, state, PLAY, META)
+            checkpoints.wait()
+    finally:
+        emulator.start()
