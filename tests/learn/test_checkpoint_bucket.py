@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from pathlib import Path
 
@@ -111,14 +110,10 @@ def test_a_save_that_did_not_end_is_no_checkpoint(
 def test_a_short_absence_within_a_save_is_waited_out(
     saved: Path, state: TrainState, target: TrainState, emulator: Emulator
 ) -> None:
-    def come_back() -> None:
-        time.sleep(0.5)
-        emulator.start()
-
     with Checkpoints(saved) as checkpoints:
         checkpoints.save(12, state, PLAY | {"step": 12}, META)
-        emulator.stop()
-        threading.Thread(target=come_back).start()
+        with emulator.gate.shut():
+            time.sleep(0.5)
         checkpoints.wait()
     restored = Checkpoints(saved).restore_latest(target)
     assert restored is not None and restored[2]["step"] == 12
@@ -129,12 +124,9 @@ def test_without_its_bucket_a_save_and_a_restore_fail_and_say_so(
     saved: Path, state: TrainState, target: TrainState, emulator: Emulator
 ) -> None:
     checkpoints = Checkpoints(saved)
-    emulator.stop()
-    try:
+    with emulator.gate.shut():
         with pytest.raises(storage.StorageError, match="cannot be read"):
             checkpoints.restore_latest(target)
         with pytest.raises(CheckpointError, match="could not save step 11 in gs://"):
             checkpoints.save(11, state, PLAY, META)
             checkpoints.wait()
-    finally:
-        emulator.start()
