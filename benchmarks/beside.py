@@ -110,10 +110,10 @@ def python_of(environment: str) -> Path:
 
 
 @contextmanager
-def peer(environment: str, script: str, folder: Path) -> Iterator[Ask]:
+def peer(environment: str, script: str, folder: Path, platform: str = "cpu") -> Iterator[Ask]:
     """A peer with the model of `folder`, on as many threads as ours."""
     command = [str(python_of(environment)), str(HERE / "peers" / script), str(folder)]
-    quiet = {"OMP_NUM_THREADS": str(CORES), "JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1"}
+    quiet = {"OMP_NUM_THREADS": str(CORES), "JAX_PLATFORMS": platform, "HF_HUB_OFFLINE": "1"}
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | quiet
     )
@@ -212,7 +212,9 @@ def finish(
     """Prints the claims, the machine and the date; writes them and the raw rows to `path`."""
     for claim, value in ratios.items():
         print(f"{claim:32}{value:8.3g}")
+    device = jax.devices()[0].device_kind
     machine = f"{_processor()}, {CORES} cores, Python {platform.python_version()}"
+    machine += "" if device == "cpu" else f", {device}"
     date = datetime.now(UTC).date().isoformat()
     print(f"\n{machine}, jax {jax.__version__} on {jax.default_backend()}, {date}")
     if path:

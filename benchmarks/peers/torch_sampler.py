@@ -4,8 +4,8 @@
 
 A request is `{"prompts", "lengths", "batch", "seed"}`; the answer `{"tokens", "wall_s"}` counts the
 useful tokens: as many of each completion as `lengths` says. Prompts go in batches, padded on the
-left; a batch runs until its longest completion is done. f32, KV cache, plain sampling at
-temperature 1, no top-p or top-k.
+left; a batch runs until its longest completion is done. KV cache, plain sampling at temperature 1,
+no top-p or top-k. float32; random weights on a GPU are bfloat16.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import time
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, StoppingCriteria, StoppingCriteriaList
+from torch_model import DEVICE, load, synchronize
+from transformers import StoppingCriteria, StoppingCriteriaList
 
 PAD = 0
 
@@ -26,7 +27,7 @@ class Enough(StoppingCriteria):
     """Stops each row at its own length."""
 
     def __init__(self, start: int, lengths: list[int]) -> None:
-        self.limits = start + torch.tensor(lengths)
+        self.limits = start + torch.tensor(lengths, device=DEVICE)
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         return input_ids.shape[1] >= self.limits
@@ -35,8 +36,8 @@ class Enough(StoppingCriteria):
 def generate(model: Any, prompts: list[list[int]], lengths: list[int]) -> int:
     """One batch; the useful tokens."""
     width = max(map(len, prompts))
-    ids = torch.tensor([[PAD] * (width - len(p)) + p for p in prompts])
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    ids = torch.tensor([[PAD] * (width - len(p)) + p for p in prompts], device=DEVICE)
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=DEVICE)
     out = model.generate(
         ids,
         attention_mask=mask,
@@ -54,7 +55,7 @@ def generate(model: Any, prompts: list[list[int]], lengths: list[int]) -> int:
 def main() -> None:
     """Serve requests on standard input and output."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32).eval()
+    model = load(sys.argv[1], torch.bfloat16).eval()
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = PAD
     for line in sys.stdin:
@@ -67,6 +68,7 @@ def main() -> None:
                 generate(model, prompts[i : i + batch], lengths[i : i + batch])
                 for i in range(0, len(prompts), batch)
             )
+        synchronize()
         print(json.dumps({"tokens": tokens, "wall_s": time.monotonic() - started}), flush=True)
 
 

@@ -5,7 +5,8 @@
 A request is `{"prompts", "completions", "behaviour_logp", "advantages", "micro"}`; the answer
 `{"tokens", "wall_s", "loss"}` counts the completions' tokens. `micro` samples at a time, prompts
 padded on the left, completions on the right to the longest of the micro-batch; logits of the
-completions only; clipped surrogate, mean over tokens; clip by global norm; fused AdamW. f32.
+completions only; clipped surrogate, mean over tokens; clip by global norm; fused AdamW. float32; on
+a GPU the products are bfloat16, under autocast.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import time
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+from torch_model import DEVICE, load, synchronize
 
 PAD = 0
 LEARNING_RATE = 1e-6
@@ -27,7 +28,9 @@ def padded(rows: list[list[Any]], width: int, left: bool, dtype: torch.dtype) ->
     """Rows of any length, filled up with zeros."""
     fill = [[PAD] * (width - len(row)) for row in rows]
     return torch.tensor(
-        [f + r if left else r + f for r, f in zip(rows, fill, strict=True)], dtype=dtype
+        [f + r if left else r + f for r, f in zip(rows, fill, strict=True)],
+        dtype=dtype,
+        device=DEVICE,
     )
 
 
@@ -52,7 +55,7 @@ def micro_loss(model: Any, part: dict[str, list[Any]]) -> torch.Tensor:
     chosen = logits.gather(-1, targets[..., None])[..., 0]
     logp = chosen - logits.logsumexp(dim=-1)
     behaviour = padded(part["behaviour_logp"], longest, False, torch.float32)
-    advantage = torch.tensor(part["advantages"])[:, None]
+    advantage = torch.tensor(part["advantages"], device=DEVICE)[:, None]
     ratio = (logp - behaviour).clamp(-20, 20).exp()
     surrogate = torch.maximum(-advantage * ratio, -advantage * ratio.clamp(0.8, 1.2))
     return (surrogate * live).sum()
@@ -61,7 +64,7 @@ def micro_loss(model: Any, part: dict[str, list[Any]]) -> torch.Tensor:
 def main() -> None:
     """Serve requests on standard input and output."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32).train()
+    model = load(sys.argv[1], torch.float32).train()
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=LEARNING_RATE, weight_decay=0.01, fused=True
     )
@@ -72,12 +75,15 @@ def main() -> None:
         started = time.monotonic()
         total = 0.0
         for i in range(0, len(request["prompts"]), micro):
-            loss = micro_loss(model, {name: rows[i : i + micro] for name, rows in request.items()})
+            part = {name: rows[i : i + micro] for name, rows in request.items()}
+            with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda"):
+                loss = micro_loss(model, part)
             (loss / tokens).backward()
             total += loss.item() / tokens
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
+        synchronize()
         wall_s = time.monotonic() - started
         print(json.dumps({"tokens": tokens, "wall_s": wall_s, "loss": total}), flush=True)
 

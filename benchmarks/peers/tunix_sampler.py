@@ -42,7 +42,7 @@ class Numbers:
 
 def main() -> None:
     """Serve requests on standard input and output."""
-    model, config = load(sys.argv[1])
+    model, config = load(sys.argv[1], remat=False)
     samplers: dict[int, Sampler] = {}
     for line in sys.stdin:
         request = json.loads(line)

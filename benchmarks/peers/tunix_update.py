@@ -73,7 +73,7 @@ def trainer_of(model: Any, pieces: int, eos_id: int) -> Any:
 
 def main() -> None:
     """Serve requests on standard input and output."""
-    model, config = load(sys.argv[1])
+    model, config = load(sys.argv[1], remat=True)
     trainer = None
     for line in sys.stdin:
         request = json.loads(line)
