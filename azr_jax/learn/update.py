@@ -384,9 +384,13 @@ def _logprobs(
     chunk: int,
 ) -> tuple[Float[Array, "b t"], Float[Array, "b t"]]:
     hidden: Any = model.apply({"params": params}, batch.tokens, batch.layout)
+    # Gathered once, not for every chunk; the chunks' gradients of it add up in float32.
+    name = "embedding" if model.config.tied_embeddings else "unembedding"
+    table = params[name]
+    whole = sharding.constrain(table.astype(model.config.dtype), "vd").astype(table.dtype)
 
     def unembed(hidden: Array) -> Array:
-        logits: Any = model.apply({"params": params}, hidden, method="unembed")
+        logits: Any = model.apply({"params": {**params, name: whole}}, hidden, method="unembed")
         return logits
 
     return batch_logprobs(

@@ -42,9 +42,14 @@ class ShardingRules:
     kv_heads: tuple[str, ...] = ("tensor",)
     feed_forward: tuple[str, ...] = ("tensor",)
     vocabulary: tuple[str, ...] = ("tensor",)
+    residual_time: tuple[str, ...] = ("tensor",)
 
     def mesh_axes(self, letter: str) -> tuple[str, ...]:
-        """`D` is the model axis of a weight, `d` that of an activation."""
+        """`D` is the model axis of a weight, `d` that of an activation.
+
+        `T` is the time axis between blocks: what the backward pass keeps of every layer is cut
+        over the chips that share the layer.
+        """
         table = {
             "b": self.batch,
             "D": self.weight_model,
@@ -52,6 +57,7 @@ class ShardingRules:
             "k": self.kv_heads,
             "f": self.feed_forward,
             "v": self.vocabulary,
+            "T": self.residual_time,
         }
         return table.get(letter, ())
 

@@ -208,7 +208,7 @@ class Transformer(nn.Module):
         return backend.matmul(hidden, table.T).astype(jnp.float32)
 
     def _embed(self, tokens: Int[Array, "b t"]) -> Float[Array, "b t d"]:
-        return constrain(self.embedding[tokens].astype(self.config.dtype), "btd")
+        return constrain(self.embedding[tokens].astype(self.config.dtype), "bTd")
 
     def _run(
         self, x: Float[Array, "b t d"], positions: Int[Array, "b t"], attend: Attend, state: Any
@@ -272,7 +272,7 @@ def block(
 ) -> tuple[Float[Array, "b t d"], Any]:
     """One pre-norm layer: attention, then SwiGLU."""
     b, t, _ = x.shape
-    y = rms_norm(x, w["attn_norm"], cfg.rms_eps)
+    y = constrain(rms_norm(x, w["attn_norm"], cfg.rms_eps), "btd")
     q, k, v = (_project(y, w, name) for name in ("q", "k", "v"))
     if cfg.qk_norm:
         q = rms_norm(q, w["q_norm"], cfg.rms_eps)
@@ -281,11 +281,11 @@ def block(
     context, state = attend(constrain(q, "bthe"), constrain(k, "btke"), v, state)
     flat = context.reshape(b, t, cfg.heads * cfg.head_dim)
     x = x + backend.matmul(flat, w["o"].reshape(-1, cfg.d_model))
-    x = constrain(x, "btd")
-    y = rms_norm(x, w["mlp_norm"], cfg.rms_eps)
+    x = constrain(x, "bTd")
+    y = constrain(rms_norm(x, w["mlp_norm"], cfg.rms_eps), "btd")
     inner = jax.nn.silu(backend.matmul(y, w["gate"])) * backend.matmul(y, w["up"])
     x = x + backend.matmul(constrain(inner, "btf"), w["down"])
-    return constrain(x, "btd"), state
+    return constrain(x, "bTd"), state
 
 
 def _cache_entries(x: Float[Array, "b s k e"], axes: str) -> Array:

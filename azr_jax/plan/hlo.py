@@ -12,6 +12,7 @@ KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective
 _BYTES = {"pred": 1, "s4": 1, "u4": 1, "bf16": 2, "f16": 2, "f64": 8}  # else by the digits
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) .*\{\s*$")
 _COLLECTIVE = re.compile(rf"= (.+?) ({'|'.join(KINDS)})(-start)?\(")
+_CHANNEL = re.compile(r"\bchannel_id=(\d+)")
 _SHAPE = re.compile(r"\b(pred|bf16|[suf]\d+)\[([\d,]*)\]")
 _CALLED = re.compile(
     r"(?:calls|to_apply|condition|true_computation|false_computation)=%?([\w.\-]+)"
@@ -22,7 +23,7 @@ _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 @dataclass
 class Traffic:
-    """Collectives of a program: `counts` as written, `bytes` of results as often as they run."""
+    """Collectives of a program: `counts` of them, `bytes` of results as often as they run."""
 
     counts: Counter[str] = field(default_factory=Counter)
     bytes: Counter[str] = field(default_factory=Counter)
@@ -33,8 +34,7 @@ class Traffic:
 
 @dataclass
 class _Computation:
-    counts: Counter[str] = field(default_factory=Counter)
-    bytes: Counter[str] = field(default_factory=Counter)
+    collectives: list[tuple[str, str, int]] = field(default_factory=list)
     calls: list[tuple[str, int]] = field(default_factory=list)
 
 
@@ -42,12 +42,10 @@ def traffic(text: str, unknown_trips: int = 1) -> Traffic:
     """Collectives in the text of an HLO module.
 
     Bytes are those of a collective's result on one chip, times the trips of the loops around it;
-    a loop whose number of trips the compiler does not know counts `unknown_trips`.
+    a loop whose number of trips the compiler does not know counts `unknown_trips`. One that runs
+    beside arithmetic is written several times, under one channel, and counts once.
     """
     computations, entry = _parse(text, unknown_trips)
-    total = Traffic()
-    for computation in computations.values():
-        total.counts.update(computation.counts)
     times: Counter[str] = Counter()
 
     def visit(name: str, trips: int) -> None:
@@ -57,24 +55,31 @@ def traffic(text: str, unknown_trips: int = 1) -> Traffic:
                 visit(called, trips * inner)
 
     visit(entry, 1)
+    sizes: dict[tuple[str, str], int] = {}
     for name, computation in computations.items():
-        for kind, size in computation.bytes.items():
-            total.bytes[kind] += size * times[name]
+        for kind, channel, size in computation.collectives:
+            key = (kind, channel)
+            sizes[key] = max(sizes.get(key, 0), size * times[name])
+    total = Traffic()
+    for (kind, _), size in sizes.items():
+        total.counts[kind] += 1
+        total.bytes[kind] += size
     return total
 
 
 def _parse(text: str, unknown_trips: int) -> tuple[dict[str, _Computation], str]:
     computations: dict[str, _Computation] = {}
     entry, current = "", _Computation()
-    for line in text.splitlines():
+    for number, line in enumerate(text.splitlines()):
         if not line.startswith((" ", "}")) and (found := _COMPUTATION.match(line)):
             current = computations.setdefault(found[1], _Computation())
             entry = found[1] if line.startswith("ENTRY") else entry
             continue
         if collective := _COLLECTIVE.search(line):
-            kind = collective[2]
-            current.counts[kind] += 1
-            current.bytes[kind] += _result_bytes(collective[1], bool(collective[3]))
+            channel = _CHANNEL.search(line)
+            size = _result_bytes(collective[1], bool(collective[3]))
+            key = channel[1] if channel else f"line {number}"
+            current.collectives.append((collective[2], key, size))
         current.calls += [(name, 1) for name in _CALLED.findall(line)]
         if body := _BODY.search(line):
             trips = _TRIPS.search(line)

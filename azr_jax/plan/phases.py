@@ -51,22 +51,26 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Program:
-    """Bytes of one compiled program on a chip; `reused` of the outputs lie in donated arguments.
+    """Bytes of one compiled program on a chip.
 
-    `refused`: the compiler's words where the program alone exceeds the chip; then `temporary` is
-    what it asked for.
+    `total` is its worst moment as the compiler packed it, arguments and outputs included. (The
+    `temp_size` of jax counts the gaps between temporaries twice, so it is not used.)
+    `refused`: the compiler's words where the program alone exceeds the chip; then `total` is what
+    it asked for.
     """
 
+    total: float = 0.0
     arguments: float = 0.0
     outputs: float = 0.0
     reused: float = 0.0
-    temporary: float = 0.0
+    """Of the outputs, what lies in donated arguments."""
     traffic: Traffic = field(default_factory=Traffic)
     refused: str = ""
 
     @property
-    def total(self) -> float:
-        return self.arguments + self.outputs - self.reused + self.temporary
+    def temporary(self) -> float:
+        """What lies beside arguments and outputs at the worst moment."""
+        return max(0.0, self.total - self.arguments - self.outputs + self.reused)
 
 
 @dataclass(frozen=True)
@@ -211,17 +215,17 @@ def _measure(compile_it: Callable[[], Any], trips: int) -> Program:
             raise
         wanted = re.search(r"\(([\d.]+)G\)", str(error))
         return Program(
-            temporary=float(wanted[1]) * GIB if wanted else math.inf,
+            total=float(wanted[1]) * GIB if wanted else math.inf,
             refused=" ".join(str(error).partition("\n")[0].split()),
         )
     if compiled is None:
         return Program()
     memory = compiled.memory_analysis()
     return Program(
+        total=memory.peak_memory_in_bytes,
         arguments=memory.argument_size_in_bytes,
         outputs=memory.output_size_in_bytes,
         reused=memory.alias_size_in_bytes,
-        temporary=memory.temp_size_in_bytes,
         traffic=traffic(compiled.as_text(), trips),
     )
 

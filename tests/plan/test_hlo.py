@@ -46,6 +46,13 @@ def test_bytes_are_of_results_times_the_trips_of_loops() -> None:
     assert traffic(TEXT, unknown_trips=5).bytes == expected
 
 
+def test_one_channel_is_one_collective() -> None:
+    line = "  %g = bf16[8]{0} all-gather(%x), channel_id=7, dimensions={0}\n"
+    text = f"%piece (p: f32[8]) -> f32[8] {{\n{line}}}\n\nENTRY %main (p: f32[8]) -> f32[8] {{\n"
+    found = traffic(f"{text}  %f = f32[8] fusion(%p), calls=%piece\n{line}}}\n")
+    assert found.counts == {"all-gather": 1} and found.bytes == {"all-gather": 16}
+
+
 def test_a_program_without_collectives_sends_nothing() -> None:
     found = traffic("ENTRY %main (p: f32[8]) -> f32[8] {\n  ROOT %r = f32[8] negate(%p)\n}\n")
     assert not found.counts and not found.bytes
