@@ -55,13 +55,14 @@ SHAPES: dict[str, dict[str, Any]] = {
     for name, sizes in {
         "0.5B": (896, 24, 14, 2, 64, 4864),
         "1.5B": (1536, 28, 12, 2, 128, 8960),
+        "3B": (2048, 36, 16, 2, 128, 11008),
         "7B": (3584, 28, 28, 4, 128, 18944),
     }.items()
 }
 UNTIED = ("7B",)
 CACHE, SLICE = 2048, 64
 PROMPTS, SLOTS, LONGEST = 128, 64, 512
-ROW_TOKENS, SAMPLES = 14336, 16
+ROW_TOKENS, SAMPLES = 14336, 32
 LONGEST_PROMPT, LONGEST_COMPLETION = 6144, 8096
 
 
@@ -369,10 +370,10 @@ CASES: dict[str, Callable[[], list[Row]]] = {
     "kernels": kernels,
     "decode_0.5B": lambda: decode("0.5B", (128,)),
     "decode_7B": lambda: decode("7B", (32, 64, 128)),
-    "update_0.5B": lambda: update("0.5B", "none"),
-    "update_1.5B": lambda: update("1.5B", "none"),
-    "update_1.5B_dots": lambda: update("1.5B", "dots"),
-    "update_1.5B_full": lambda: update("1.5B", "full"),
+    "update_0.5B": lambda: update("0.5B", "dots"),
+    "update_1.5B_none": lambda: update("1.5B", "none"),
+    "update_1.5B": lambda: update("1.5B", "dots"),
+    "update_3B": lambda: update("3B", "dots"),
     "update_1.5B_torch": lambda: peer("torch", "torch_update.py", "1.5B", "update", 3),
     "update_1.5B_tunix": lambda: peer("tunix", "tunix_update.py", "1.5B", "update", 2),
     "drain_7B": lambda: drain("7B"),

@@ -20,8 +20,8 @@ try:
 except ImportError:
     packed_attention = None
 
-MAX_SEGMENTS = 64
-"""Runs of equal segments that a packed row may have, its padding among them."""
+MAX_SEGMENTS = 32
+"""Runs of equal segments that a packed row may have, its padding among them; each costs a little."""
 
 
 def fits(time: int, dtype: Any) -> bool:
