@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import os
 import sys
-import types
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,20 +52,6 @@ def bucket(emulator: Any) -> str:
     """The name of a bucket with nothing in it, as gs://…"""
     name = f"azr-{len(emulator.buckets())}"
     return str(emulator.make_bucket(name))
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch, emulator: Any) -> None:
-    """What is tried again is tried at once."""
-    from gcsfs import retry
-
-    from azr_jax import storage
-
-    async def at_once(seconds: float) -> None:
-        await asyncio.sleep(0)
-
-    monkeypatch.setattr(retry, "asyncio", types.SimpleNamespace(sleep=at_once))
-    monkeypatch.setattr(storage, "_PATIENCE_S", 0.1)
 
 
 # --- runs of seconds ---------------------------------------------------------------------------

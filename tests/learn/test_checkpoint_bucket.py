@@ -17,7 +17,7 @@ from azr_jax.learn.arrays import ParamsReader
 from azr_jax.learn.checkpoint import CheckpointError, Checkpoints
 from azr_jax.learn.state import TrainState, abstract_state, init_state
 from azr_jax.model.sharding import MeshConfig, make_mesh
-from tests.emulator import Emulator
+from tests.emulator import Emulator, impatience
 from tests.learn.test_checkpoint import META, MODEL, OPTIMIZER, PLAY, equal
 
 
@@ -32,14 +32,21 @@ def target() -> TrainState:
     return abstract_state(MODEL, OPTIMIZER, make_mesh(MeshConfig(), jax.devices()[:1]))
 
 
-@pytest.fixture
-def saved(bucket: str, state: TrainState) -> Path:
-    """A run with checkpoints of steps 5 and 10; one of step 1 was there."""
-    directory = storage.locate(f"{bucket}/run/checkpoints")
+@pytest.fixture(scope="module")
+def saved(emulator: Emulator, state: TrainState) -> Path:
+    """A run with checkpoints of steps 5 and 10, for all to read; one of step 1 was there."""
+    directory = storage.locate(emulator.make_bucket("azr-saved") + "/run/checkpoints")
     with Checkpoints(directory, keep=2) as checkpoints:
         for step in (1, 5, 10):
             checkpoints.save(step, state, PLAY | {"step": step}, META)
     return directory
+
+
+@pytest.fixture
+def copy(bucket: str, saved: Path) -> Path:
+    """A copy of it, to be harmed."""
+    storage._filesystem().copy(str(saved), f"{bucket}/checkpoints", recursive=True)
+    return storage.locate(f"{bucket}/checkpoints")
 
 
 def objects(folder: Path) -> list[str]:
@@ -72,13 +79,13 @@ def test_piece_by_piece(saved: Path, state: TrainState) -> None:
 
 
 def test_falls_back_from_a_damaged_checkpoint(
-    saved: Path, state: TrainState, target: TrainState
+    copy: Path, state: TrainState, target: TrainState
 ) -> None:
-    (data, *_) = (name for name in objects(saved / "10" / "params") if "/d/" in name)
+    (data, *_) = (name for name in objects(copy / "10" / "params") if "/d/" in name)
     content = bytearray(storage.read(storage.locate(data)) or b"")
     content[len(content) // 2] ^= 4
     storage.write(storage.locate(data), bytes(content))
-    with Checkpoints(saved) as checkpoints:
+    with Checkpoints(copy) as checkpoints:
         restored = checkpoints.restore_latest(target)
         assert restored is not None and restored[2]["step"] == 5
         checkpoints.save(8, state, PLAY, META)
@@ -87,17 +94,17 @@ def test_falls_back_from_a_damaged_checkpoint(
 
 
 def test_a_save_that_did_not_end_is_no_checkpoint(
-    saved: Path, state: TrainState, target: TrainState
+    copy: Path, state: TrainState, target: TrainState
 ) -> None:
-    for name in objects(saved / "10"):
+    for name in objects(copy / "10"):
         storage.write(
             storage.locate(name.replace("/10/", "/15/")), storage.read(storage.locate(name)) or b""
         )
-    storage.remove(saved / "15" / "commit_success.txt")
-    assert Checkpoints(saved).steps() == [10, 5]
+    storage.remove(copy / "15" / "commit_success.txt")
+    assert Checkpoints(copy).steps() == [10, 5]
     with pytest.raises(UserError, match="15 is not whole"):
-        checkpoint.find(saved / "15")
-    with Checkpoints(saved, keep=3) as checkpoints:
+        checkpoint.find(copy / "15")
+    with Checkpoints(copy, keep=3) as checkpoints:
         restored = checkpoints.restore_latest(target)
         assert restored is not None and restored[2]["step"] == 10
         checkpoints.save(15, state, PLAY | {"step": 15}, META)
@@ -108,23 +115,22 @@ def test_a_save_that_did_not_end_is_no_checkpoint(
 
 
 def test_a_short_absence_within_a_save_is_waited_out(
-    saved: Path, state: TrainState, target: TrainState, emulator: Emulator
+    copy: Path, state: TrainState, target: TrainState, emulator: Emulator
 ) -> None:
-    with Checkpoints(saved) as checkpoints:
+    with Checkpoints(copy) as checkpoints:
         checkpoints.save(12, state, PLAY | {"step": 12}, META)
         with emulator.gate.shut():
             time.sleep(0.5)
         checkpoints.wait()
-    restored = Checkpoints(saved).restore_latest(target)
+    restored = Checkpoints(copy).restore_latest(target)
     assert restored is not None and restored[2]["step"] == 12
 
 
-@pytest.mark.usefixtures("impatient")
 def test_without_its_bucket_a_save_and_a_restore_fail_and_say_so(
-    saved: Path, state: TrainState, target: TrainState, emulator: Emulator
+    copy: Path, state: TrainState, target: TrainState, emulator: Emulator
 ) -> None:
-    checkpoints = Checkpoints(saved)
-    with emulator.gate.shut():
+    checkpoints = Checkpoints(copy)
+    with emulator.gate.shut(), impatience():
         with pytest.raises(storage.StorageError, match="cannot be read"):
             checkpoints.restore_latest(target)
         with pytest.raises(CheckpointError, match="could not save step 11 in gs://"):
