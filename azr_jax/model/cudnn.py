@@ -21,7 +21,7 @@ except ImportError:
     packed_attention = None
 
 MAX_SEGMENTS = 32
-"""Runs of equal segments that a packed row may have, its padding among them; each costs a little."""
+"""Runs of equal segments that a packed row may have, its padding among them; each costs time."""
 
 
 def fits(time: int, dtype: Any) -> bool:
