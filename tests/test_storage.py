@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -148,6 +151,28 @@ def test_no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "absent"))
     with pytest.raises(UserError, match=r"gs://azr-1: no Google credentials: .*gcloud auth"):
         storage._require_bucket.__wrapped__("azr-1")
+
+
+def test_no_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The emulator knows no rights: this is a server that gives Google's answer to everything."""
+
+    class Refuses(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            message = "nobody does not have storage.buckets.get access"
+            body = json.dumps({"error": {"code": 403, "message": message}}).encode()
+            self.send_response(403)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *said: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Refuses) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(UserError, match=r"no right .* storage.buckets.get .* It takes the"):
+            storage._require_bucket.__wrapped__("azr-1")
+        server.shutdown()
 
 
 def test_a_compilation_cache_that_cannot_be_is_refused(

@@ -99,6 +99,15 @@ reason() {  # the last attempt's error in one line
   printf '%s' "${line:-no message}"
 }
 
+# checkpoints: those in the bucket that are whole, the newest last. A save that has not ended, or was
+# killed, has no mark.
+checkpoints() {
+  local found
+  found=$(attempt "looking for checkpoints" \
+    gcloud storage ls "$RUN_DIR/checkpoints/*/commit_success.txt") || return
+  printf '%s\n' "${found//\/commit_success.txt/}" | sort -V
+}
+
 # pinned_revision: the commit that the workers get; it must be all that is run.
 pinned_revision() {
   local changed

@@ -18,6 +18,6 @@ if [[ $state == READY ]]; then
     awk '{printf "  %-24s %-10s %s\n", $2, $3, $4}' <<<"$lines"
   fi
 fi
-saved=$(attempt "looking for checkpoints" gcloud storage ls "$RUN_DIR/checkpoints/") ||
+saved=$(checkpoints) ||
   failed_with 'matched no objects|NOT_FOUND|not found' || die "cannot look into $RUN_DIR: $(reason)"
-[[ -n $DRY_RUN ]] || printf 'checkpoint  %s\n' "$(sort -V <<<"${saved:-none}" | tail -n 1)"
+[[ -n $DRY_RUN ]] || printf 'checkpoint  %s\n' "$(tail -n 1 <<<"${saved:-none}")"

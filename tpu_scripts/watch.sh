@@ -22,8 +22,7 @@ if [[ -z $DRY_RUN ]]; then
 fi
 
 newest() {
-  attempt "looking for checkpoints" gcloud storage ls "$RUN_DIR/checkpoints/" 2>/dev/null |
-    sort -V | tail -n 1
+  checkpoints 2>/dev/null | tail -n 1
 }
 
 # follow: looks at TPU and run until there is something to do; leaves its name in OUTCOME.

@@ -154,11 +154,13 @@ class ParamsReader:
 
         Raises:
           DamagedError: the array cannot be read.
+          StorageError: the bucket is out of reach.
         """
         try:
             array = ts.open(_spec(self._directory / "params", key), read=True).result()
             yield from self._pieces(key, array)
         except (ValueError, OSError) as error:
+            storage.names(self._directory)  # a bucket that is out of reach is not damaged
             raise DamagedError(f"{self._directory}: cannot read {key}: {error}") from error
 
     def _pieces(self, key: str, array: Any) -> Iterator[tuple[int, np.ndarray]]:

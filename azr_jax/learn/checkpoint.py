@@ -319,7 +319,7 @@ def _restore(path: Path, target: Json) -> Json:
                 raise UserError(f"{path} has no {name}: it holds a model, not a run")
             if name not in JSON_ITEMS and (difference := misfit(manifest[name], item)):
                 raise UserError(f"{path} does not fit this configuration: {difference}")
-        items: Json = _reading(lambda: ocp.load_checkpointables(path, target))
+        items: Json = _reading(path, lambda: ocp.load_checkpointables(path, target))
     for name, item in items.items():
         if not is_sound(name, item, manifest):
             raise _Damaged(f"{name} does not match its digest")
@@ -327,25 +327,32 @@ def _restore(path: Path, target: Json) -> Json:
 
 
 def _read_json(path: Path, name: str) -> Any:
-    return _reading(lambda: ocp.load_checkpointables(path, {name: None}))[name]
+    return _reading(path, lambda: ocp.load_checkpointables(path, {name: None}))[name]
 
 
-def _reading(load: Callable[[], T]) -> T:
-    """`load()`, with the failure of any process a failure of all: they fall back together."""
+def _reading(path: Path, load: Callable[[], T]) -> T:
+    """`load()` of `path`; the failure of any process is one of all: they fall back together.
+
+    Raises:
+      _Damaged: it cannot be read; from a bucket, not a second time either.
+      StorageError: the bucket is out of reach, and says nothing of the checkpoint.
+    """
     result: Any = None
-    failure = None
-    try:
-        result = load()
-    except Exception as error:
-        failure = _first_line(error)
-    if jax.process_count() > 1:
-        failed = multihost_utils.process_allgather(np.asarray(failure is not None))
-        if failed.any() and failure is None:
-            failure = "another process could not read it"
-    if failure is not None:
-        raise _Damaged(failure)
-    loaded: T = result
-    return loaded
+    for _ in range(2 if storage.is_remote(path) else 1):
+        failure = None
+        try:
+            result = load()
+        except Exception as error:
+            failure = _first_line(error)
+        if jax.process_count() > 1:
+            failed = multihost_utils.process_allgather(np.asarray(failure is not None))
+            if failed.any() and failure is None:
+                failure = "another process could not read it"
+        if failure is None:
+            loaded: T = result
+            return loaded
+        storage.names(path)
+    raise _Damaged(failure)
 
 
 def _items(state: TrainState) -> Json:

@@ -136,3 +136,26 @@ def test_without_its_bucket_a_save_and_a_restore_fail_and_say_so(
         with pytest.raises(CheckpointError, match="could not save step 11 in gs://"):
             checkpoints.save(11, state, PLAY, META)
             checkpoints.wait()
+
+
+def test_a_bucket_that_goes_away_is_no_damage(
+    copy: Path, target: TrainState, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taken for it, the newest checkpoint would be removed at the next save."""
+    load = checkpoint.ocp.load_checkpointables
+    with emulator.gate.shut(), impatience():
+        monkeypatch.setattr(checkpoint, "_step_directories", lambda root: [root / "10", root / "5"])
+        with pytest.raises(storage.StorageError, match="10 cannot be read"):
+            Checkpoints(copy).restore_latest(target)
+    monkeypatch.undo()
+    calls = []
+
+    def fails_once(*given: object) -> object:
+        calls.append(given)
+        if len(calls) == 1:
+            raise TimeoutError("a request was lost")
+        return load(*given)
+
+    monkeypatch.setattr(checkpoint.ocp, "load_checkpointables", fails_once)
+    restored = Checkpoints(copy).restore_latest(target)
+    assert restored is not None and restored[2]["step"] == 10

@@ -27,7 +27,7 @@ SSH = COMMON | {"--worker", "--internal-ip"}
 FLAGS = {
     "queued-resources create": COMMON
     | {"--node-id", "--accelerator-type", "--runtime-version", "--spot", "--reserved"}
-    | {"--network", "--internal-ips"},
+    | {"--network", "--internal-ips", "--service-account"},
     "queued-resources describe": COMMON | {"--format"},
     "queued-resources delete": COMMON | {"--force"},
     "tpu-vm describe": COMMON | {"--format"},
@@ -230,13 +230,20 @@ def scp(world, names, flags, drop):
 # --- the bucket ----------------------------------------------------------------------------------
 
 
+def matches(name, pattern):
+    parts, wanted = name.split("/"), pattern.split("/")
+    if len(parts) != len(wanted):
+        return False
+    return all(w in ("*", p) for p, w in zip(parts, wanted, strict=True))
+
+
 def storage(world, command, names):
     if command == "buckets describe" and world["bucket"] is None:
         raise Failure(1, f"{names[0]} not found: 404.")
     if command == "buckets create":
         world["bucket"] = []
     elif command == "storage ls":
-        found = [line for line in read("objects") if line.startswith(names[0])]
+        found = [line for line in read("objects") if matches(line, names[0])]
         if not found:
             raise Failure(1, "One or more URLs matched no objects.")
         print("\n".join(found))
@@ -244,6 +251,8 @@ def storage(world, command, names):
         if names[1].startswith("gs://"):
             if not os.path.exists(names[0]):
                 raise Failure(1, f"{names[0]} not found")
+            if os.path.isdir(names[0]) != (command == "storage rsync"):
+                raise Failure(1, f"Omitting prefix '{names[0]}'. (Use --recursive)")
             write("objects", [*read("objects"), names[1]])
         else:
             os.makedirs(names[1], exist_ok=True)

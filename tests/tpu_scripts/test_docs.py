@@ -51,7 +51,7 @@ def test_the_page_from_top_to_bottom(world: World) -> None:
     ran = [line for line, _ in session(world, dry=False)]
     assert len(ran) == len(set(ran)) == 12
     assert world.state == {"bucket": []}
-    assert "gs://my-project-azr/models/Qwen2.5-7B/manifest" in world.told("objects")
+    assert "gs://my-project-azr/models/Qwen2.5-7B/commit_success.txt" in world.told("objects")
     assert "gs://my-project-azr/exports/azr_7b" in world.told("objects")
 
 

@@ -62,7 +62,9 @@ def test_a_crash_that_stays_is_given_up(world: World) -> None:
 
 def test_progress_forgives_failures(world: World) -> None:
     world.is_set_up()
-    saved = 'echo "gs://my-bucket/runs/azr_7b/checkpoints/$n/" >>"$AZR_FAKE/objects"'
+    saved = (
+        'echo "gs://my-bucket/runs/azr_7b/checkpoints/$n/commit_success.txt" >>"$AZR_FAKE/objects"'
+    )
     world.tell("azr", NTH, f"((n > 4)) || {{ {saved}; exit 1; }}", "exit 0")
     world.ok("watch", MAX_FAILURES="2")
 

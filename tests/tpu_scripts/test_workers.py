@@ -19,7 +19,7 @@ def test_set_up_brings_python_packages_and_the_same_commit(world: World) -> None
     assert len([line for line in tools if "install python3.11 python3.11-venv" in line]) == 2
     pips = [line for line in tools if line.startswith("pip install")]
     assert len(pips) == 2
-    assert "-c code/constraints.txt -e ./code[tpu] etils[epath-gcs]" in pips[0]
+    assert "-c code/constraints.txt -e ./code[tpu,gcs]" in pips[0]
     assert tools.count("python -m sandbox probe") == 2
     # Again: looked at, not done.
     world.ok("setup")
@@ -197,9 +197,11 @@ def test_status_of_nothing(world: World) -> None:
 
 def test_status_names_the_newest_checkpoint(world: World) -> None:
     world.is_set_up()
-    world.tell("objects", *(f"gs://my-bucket/runs/azr_7b/checkpoints/{n}/" for n in (8, 10, 9)))
+    runs = "gs://my-bucket/runs/azr_7b/checkpoints"
+    marks = [f"{runs}/{n}/commit_success.txt" for n in (8, 10, 9)]
+    world.tell("objects", *marks, f"{runs}/11/params/manifest.ocdbt")  # not whole yet
     said = world.ok("status")
-    assert "checkpoint  gs://my-bucket/runs/azr_7b/checkpoints/10/" in said
+    assert f"checkpoint  {runs}/10\n" in said
     assert "run         IDLE" in said
 
 
@@ -217,14 +219,14 @@ def test_a_model_is_imported_once(world: World) -> None:
     world.ok("import")
     assert world.told("objects") == [
         "gs://my-bucket/models/Qwen2.5-7B",
-        "gs://my-bucket/models/Qwen2.5-7B/manifest",  # last: what has it is whole
+        "gs://my-bucket/models/Qwen2.5-7B/commit_success.txt",  # last: what has it is whole
     ]
     world.ok("import")
     assert len(world.told("azr_calls")) == 1
     assert not (world.worker(0) / "azr" / "model").exists()
 
 
-def test_an_import_that_breaks_leaves_no_manifest(world: World) -> None:
+def test_an_import_that_breaks_leaves_no_mark(world: World) -> None:
     world.is_set_up()
     world.tell("faults", "storage rsync unavailable!")
     assert "was not imported" in world.fails("import", 1)

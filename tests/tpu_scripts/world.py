@@ -19,7 +19,8 @@ VENV_AZR = r"""#!/bin/bash
 echo "$*" >>"$AZR_FAKE/azr_calls"
 case $1 in
   train) . "$AZR_FAKE/azr" ;;
-  import | export) mkdir -p "$5"; touch "$5/manifest" ;;
+  import) mkdir -p "$5/manifest"; touch "$5/manifest/data.json" "$5/commit_success.txt" ;;
+  export) mkdir -p "$5"; touch "$5/model.safetensors" ;;
 esac
 """
 # What `python -m venv --clear DIR` and other uses of Python do there.

@@ -13,16 +13,17 @@ cd "$HOME/azr/code"
 
 case $what in
   import)
-    # The manifest goes last: where it is, the model is whole.
-    if gcloud storage ls "$to/manifest" >/dev/null 2>&1; then
+    # Orbax's mark goes last: what lacks it is no model yet, for azr neither.
+    if gcloud storage ls "$to/commit_success.txt" >/dev/null 2>&1; then
       echo "$to is there already"
       exit 0
     fi
     hf download "$from" --local-dir "$work/hf" --quiet
     azr import --hf "$work/hf" --out "$work/out"
     rm -rf "$work/hf"
-    gcloud storage rsync "$work/out" "$to" --recursive --exclude='^manifest$' --quiet
-    gcloud storage cp "$work/out/manifest" "$to/manifest" --quiet ;;
+    gcloud storage rsync "$work/out" "$to" --recursive --exclude='^commit_success\.txt$' \
+      --delete-unmatched-destination-objects --quiet
+    gcloud storage cp "$work/out/commit_success.txt" "$to/commit_success.txt" --quiet ;;
   export)
     azr export --checkpoint "$from" --out "$work/out"
     gcloud storage rsync "$work/out" "$to" --recursive \

@@ -37,9 +37,9 @@ fi
 rm -rf code
 mv incoming code
 "$python" -m venv --clear venv
-# gcsfs lets JAX and Orbax read and write gs:// without TensorFlow.
+# [gcs] lets JAX and Orbax read and write gs:// without TensorFlow.
 venv/bin/pip install --quiet --disable-pip-version-check --no-compile \
-  -c code/constraints.txt -e './code[tpu]' 'etils[epath-gcs]'
+  -c code/constraints.txt -e './code[tpu,gcs]'
 # Better here than after the first completions: does this host have what the sandbox needs?
 (cd code && ../venv/bin/python -m sandbox probe >/dev/null) || {
   echo "azr-tpu: $HOSTNAME: the sandbox does not hold here (python -m sandbox probe says why)" >&2
