@@ -18,6 +18,10 @@ _OF_NOW = ("busy", "queued")
 """Counters of the sandbox that are no totals."""
 
 
+class PolicyMismatch(RuntimeError):
+    """Sampler and update no longer compute the same policy."""
+
+
 class Clock:
     """Seconds of wall time by phase of a step; tells `announce` of every phase that starts."""
 
@@ -122,6 +126,24 @@ def update_row(metrics: Mapping[str, np.ndarray]) -> dict[str, Any]:
             if np.isfinite(number):
                 row[f"{name}/{role}/{task_type}"] = float(number)
     return row
+
+
+def logprob_gap(metrics: Mapping[str, np.ndarray], most: float) -> float:
+    """Mean |log-prob of the update - log-prob of the sampler| in nats, of the worst group.
+
+    Raises:
+      PolicyMismatch: it exceeds `most`: what is learnt from is not what was sampled.
+    """
+    known = [float(g) for g in np.ravel(metrics["gap"]) if np.isfinite(g)]
+    gap = max(known, default=0.0)
+    if gap > most:
+        raise PolicyMismatch(
+            f"the update's log-probs of the sampled tokens differ from the sampler's by {gap:.3g} "
+            f"nats a token, more than RunConfig.max_gap = {most:g}: what is learnt from is not "
+            "what was sampled. Look at ModelConfig.dtype and the versions of jax and its compiler; "
+            "the same command goes on from the newest checkpoint"
+        )
+    return gap
 
 
 def sample_rows(

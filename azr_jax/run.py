@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -57,9 +58,12 @@ class RunConfig:
     estimate_reuse: train on the difficulty samples too: they are on-policy solver samples.
     whiten: what TRR++ counts once, a token (the original's code) or a sequence (Eq. 8).
     row_tokens, micro_rows: the packed batch: lengths that a row may have, and the rows that a data
-        shard computes at a time. batch_rows: at least so many rows, so that the shape is static.
+        shard computes at a time. batch_rows: rows come in multiples of it, so that there are few
+        shapes to compile.
     max_infra_share: a step in which the sandbox itself fails at more of its jobs ends the run; what
         is lost up to there is masked.
+    gap_warning, max_gap: mean |log-prob of the update - log-prob of the sampler|, in nats a token,
+        of a group: above the first a step warns, above the second the run ends.
     save_every: steps between checkpoints. keep: so many of the newest stay, and beside them every
         step that keep_every divides (0: none). samples_every: steps between samples on disk.
     """
@@ -78,6 +82,8 @@ class RunConfig:
     batch_rows: int = 16
     sandbox_level: int = 2
     max_infra_share: float = 0.05
+    gap_warning: float = 0.05
+    max_gap: float = 0.5
     save_every: int = 10
     keep: int = 2
     keep_every: int = 0
@@ -109,6 +115,7 @@ class Run:
     seeding: what the model wrote so far to seed itself, by round.
     complete: both states after the last whole step; no game while the buffers are being seeded.
     saved: the step of the newest checkpoint.
+    compiled_ahead: programs compiled before the first step.
     box_stats: the sandbox's counters when the last row was written.
     """
 
@@ -129,7 +136,7 @@ class Run:
     stopper: Stopper = field(default_factory=Stopper)
     seconds: float = 0.0
     since: float = field(default_factory=time.monotonic)
-    shapes_seen: set[tuple[int, int]] = field(default_factory=set)
+    compiled_ahead: int = 0
     seeding: list[list[str]] = field(default_factory=list)
     complete: tuple[TrainState, SelfPlayState | None] | None = None
     saved: int | None = None
@@ -155,6 +162,8 @@ class Run:
             self.progress.note(f"resumed at step {self.saved} of {self.config.total_steps}")
         # The state has them now: a second copy would stay as long as the run.
         self.policy = replace(self.policy, params={})
+        if int(state.step) < self.config.total_steps:
+            self.compile(state)
         self.open_logs(int(state.step))
         if "play" in kept:
             self.before = self.measured("before")
@@ -227,6 +236,24 @@ class Run:
         write_summary(found, self.directory)
         return found
 
+    def compile(self, state: TrainState) -> None:
+        """Every program of a step, at every size that it may have."""
+        self.progress.phase("compiling")
+        self.sampler.compile(state.params)
+        for row_tokens in sorted(set(self.config.row_tokens)):
+            self.updater.compile(self.row_multiple, row_tokens)
+        self.compiled_ahead = self._compiled
+
+    @property
+    def row_multiple(self) -> int:
+        """The packed batch has so many rows, or a multiple of it."""
+        least = self.updater.row_multiple
+        return max(1, math.ceil(self.config.batch_rows / least)) * least
+
+    @property
+    def _compiled(self) -> int:
+        return self.sampler.compiled + self.updater.compiled
+
     # --- one step ------------------------------------------------------------------------------
 
     def sample(self, params: Any, requests: Sequence[Request], step: int) -> list[Rollout]:
@@ -261,22 +288,20 @@ class Run:
             )
             for r, advantage, use in zip(rollouts, advantages, counted, strict=True)
         ]
-        rows, multiple = self.config.batch_rows, self.updater.row_multiple
-        shared = backend.shares_prompts()
         return pack(
-            samples, self.config.row_tokens, rows=rows, multiple=multiple, share_prompts=shared
+            samples,
+            self.config.row_tokens,
+            multiple=self.row_multiple,
+            share_prompts=backend.shares_prompts(),
         )
 
     def update(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, np.ndarray]]:
-        """One optimiser step; a batch shape that was not seen before is compiled, and told.
+        """One optimiser step.
 
         No signal stops the run from here on until the step is logged: the old state is donated.
         """
         self.stopper.hold()
         self.complete = None
-        if self.shapes_seen and batch.shape not in self.shapes_seen:
-            self.progress.note(f"warning: the update is compiled again, for {batch.shape}")
-        self.shapes_seen.add(batch.shape)
         state, metrics = self.updater(state, batch)
         return state, summary(metrics)
 
@@ -316,11 +341,21 @@ class Run:
         row |= observe.sandbox_row(
             before_stats, self.box_stats, seconds, self.config.max_infra_share
         )
+        row["sampled_tokens"] = tokens
+        if late := self._compiled - self.compiled_ahead:
+            self.compiled_ahead += late
+            self.progress.note(f"warning: step {step}: {late} programs were compiled late")
+        row["late_compiles"] = late
         if row["skipped"]:
             self.progress.note(f"warning: step {step}: nothing to learn from, no update")
         if not any(p.valid for p in proposals):
             self.progress.note(f"warning: step {step}: not one valid proposal")
         self.metrics.append(row)
+        gap = observe.logprob_gap(metrics, self.config.max_gap)
+        if gap > self.config.gap_warning:
+            self.progress.note(
+                f"warning: step {step}: sampler and update differ by {gap:.3g} nats a token"
+            )
         self.progress.step(row)
         if step % self.config.samples_every == 0:
             for item in observe.sample_rows(step, proposals, scored):

@@ -13,6 +13,9 @@ from azr_jax.run import Run
 from azr_jax.selfplay.triplet import group_of
 from sandbox import SandboxUnavailable
 
+ENDS = (CheckpointError, SandboxUnavailable, observe.PolicyMismatch)
+"""What ends a run with a message that tells what to do."""
+
 UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOSPC, errno.EDQUOT)
 """What a disk says that was well when the run began."""
 
@@ -70,7 +73,7 @@ def train_command() -> None:
     try:
         with open_run() as run:
             print_summary(train(run), run.console)
-    except (CheckpointError, SandboxUnavailable) as error:  # the message tells what to do
+    except ENDS as error:
         raise SystemExit(f"azr: {error}") from error
     except OSError as error:
         if error.errno not in UNWRITABLE:

@@ -126,7 +126,7 @@ class Totals:
             sandbox_cpu_s=_sandbox_cpu_s(box),
             host_s=run.sampler.counters.host_s - called.seconds,
             tokens=run.sampler.counters.tokens,
-            compiled=run.sampler.compiled + run.updater.compilations(),
+            compiled=run.sampler.compiled + run.updater.compiled,
         )
 
     def since(self, before: Totals) -> Totals:

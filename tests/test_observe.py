@@ -4,9 +4,10 @@ import os
 import signal
 import threading
 
+import numpy as np
 import pytest
 
-from azr_jax.observe import sandbox_row
+from azr_jax.observe import PolicyMismatch, logprob_gap, sandbox_row
 from sandbox import Job, Limits, Sandbox, SandboxUnavailable, Status
 
 GOOD = [Job(f"def f(x):\n    return x + {k}", ("1",)) for k in range(6)]
@@ -52,3 +53,11 @@ def test_a_sandbox_that_fails_ends_the_run():
     assert sandbox_row(before, after, 1.0, 1.0)["sandbox/INFRA"] == 1
     with pytest.raises(SandboxUnavailable, match="lost 1 of 1 jobs"):
         sandbox_row(before, after, 1.0, 0.05)
+
+
+def test_a_sampler_of_another_policy_ends_the_run():
+    gaps = {"gap": np.array([0.01, np.nan, 0.2, 0.0, np.nan, 0.1])}  # two groups without a token
+    assert logprob_gap(gaps, most=0.5) == 0.2
+    with pytest.raises(PolicyMismatch, match=r"0\.2 nats a token, more than .*max_gap = 0\.1"):
+        logprob_gap(gaps, most=0.1)
+    assert logprob_gap({"gap": np.full(6, np.nan)}, most=0.0) == 0.0

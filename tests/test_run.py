@@ -53,6 +53,9 @@ class Listener:
         self.heard += prompts
         return self._sampler.stream(params, prompts, **given)
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sampler, name)
+
 
 @dataclass
 class Finished:

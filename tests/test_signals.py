@@ -129,6 +129,9 @@ class Watched:
                 signal.raise_signal(signal.SIGTERM)
             yield done
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sampler, name)
+
 
 def never(prompt: Prompt) -> bool:
     return False
@@ -194,11 +197,14 @@ class Signalling:
     """An update that a signal comes to."""
 
     def __init__(self, update: Any) -> None:
-        self._update, self.row_multiple = update, update.row_multiple
+        self._update = update
 
     def __call__(self, state: Any, batch: Batch) -> Any:
         signal.raise_signal(signal.SIGINT)
         return self._update(state, batch)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._update, name)
 
 
 def test_stopped_in_every_phase_it_loses_at_most_a_step(

@@ -31,12 +31,14 @@ class Recorder:
 
     def __init__(self, update: Any) -> None:
         self._update = update
-        self.row_multiple = update.row_multiple
         self.batches: list[Batch] = []
 
     def __call__(self, state: Any, batch: Batch) -> Any:
         self.batches.append(batch)
         return self._update(state, batch)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._update, name)
 
 
 @dataclass
@@ -99,6 +101,7 @@ def test_a_step_learns_from_both_roles(plain: Played) -> None:
     (row,), (batch,) = plain.rows, plain.batches
     assert finite(row)
     assert row["skipped"] == 0
+    assert row["late_compiles"] == 0
     assert row["valid_proposals"] > 0
     assert trained(row, "propose") > 0
     assert trained(row, "solve") > 0

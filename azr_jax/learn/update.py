@@ -228,7 +228,7 @@ class Update:
     """A compiled optimiser step: `state, metrics = update(state, batch)`; `state` is donated.
 
     Rows of a batch come in multiples of `row_multiple` (`pack(..., multiple=...)`). Every batch
-    shape compiles once.
+    shape compiles once, ahead by `compile` or when it is first met.
 
     A step whose loss or gradient is not finite, or whose batch has no token, leaves parameters and
     optimiser as they were: `state.skipped` and the metric `skipped` count it.
@@ -272,17 +272,27 @@ class Update:
 
         shardings = state_shardings(model, optimizer, mesh)
         self._step: Any = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+        self._compiled: dict[tuple[int, int], Any] = {}
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         """One step; metrics are device arrays, sums not yet divided by `tokens` (see `summary`)."""
         shape, place = self._cut(*batch.shape)
         cut = jax.tree.map(lambda x: x.reshape(shape), batch)
+        step = self.compile(*batch.shape)
         with jax.set_mesh(self.mesh):
-            return self._step(state, jax.device_put(cut, place))
+            return step(state, jax.device_put(cut, place))
 
-    def compilations(self) -> int:
-        """How many batch shapes were compiled so far by calls."""
-        return int(self._step._cache_size())
+    @property
+    def compiled(self) -> int:
+        """Batch shapes compiled so far."""
+        return len(self._compiled)
+
+    def compile(self, rows: int, row_tokens: int) -> Any:
+        """The step for batches [rows, row_tokens], compiled unless it was before."""
+        shape = rows, row_tokens
+        if shape not in self._compiled:
+            self._compiled[shape] = self.lower(*shape).compile()
+        return self._compiled[shape]
 
     def lower(self, rows: int, row_tokens: int) -> Any:
         """The step lowered for batches [rows, row_tokens], to compile ahead of time."""

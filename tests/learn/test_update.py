@@ -261,7 +261,7 @@ def test_it_learns_and_compiles_once(
     assert losses[-1] < 0.8 * losses[0]
     assert int(state.step) == 10
     assert int(state.skipped) == 0
-    assert supervised.compilations() == 1
+    assert supervised.compiled == 1
 
 
 @pytest.mark.parametrize("what", ["not finite", "no tokens"])
