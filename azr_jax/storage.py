@@ -92,7 +92,8 @@ def require_packages(name: str) -> None:
 
 
 def require_compilation_cache() -> None:
-    """JAX makes a bucket that is not there, and goes on without a cache that it cannot use.
+    """Call it before JAX is imported: JAX makes a bucket that is not there, and goes on without a
+    cache that it cannot use.
 
     Raises:
       UserError, StorageError: as `locate`.
@@ -100,6 +101,8 @@ def require_compilation_cache() -> None:
     place = os.environ.get("JAX_COMPILATION_CACHE_DIR", "")
     if is_remote(place):
         locate(place)
+        # XLA's own caches, on GPU, would lie in the same folder, and XLA cannot reach a bucket.
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "none")
 
 
 def read(path: Path) -> bytes | None:

@@ -48,7 +48,7 @@ class Gate:
             self._is_shut = False
 
     def close(self) -> None:
-        self._run(self._shut())
+        self._run(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
@@ -59,6 +59,13 @@ class Gate:
         self._is_shut = True
         for writer in self._open:
             writer.transport.abort()
+
+    async def _end(self) -> None:
+        await self._shut()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
@@ -117,8 +124,7 @@ class Emulator:
             stderr=subprocess.DEVNULL,
         )
         for _ in range(500):
-            with contextlib.suppress(OSError):
-                self.buckets()
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                 return
             time.sleep(0.02)
         raise RuntimeError("the emulator does not answer")

@@ -19,8 +19,10 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from azr_jax import storage
 from azr_jax.cli import main
+from azr_jax.convert import import_model
+from azr_jax.errors import UserError
 from azr_jax.model.sharding import MeshConfig, make_mesh
-from azr_jax.policy import load_policy
+from azr_jax.policy import EMBEDDED, load_policy
 from azr_jax.report.metrics import read_rows
 from azr_jax.train import train
 from tests.emulator import Emulator, impatience
@@ -100,6 +102,23 @@ def test_a_run_starts_from_it(
     here = load_policy(str(finished / "checkpoints" / "2"), make_mesh(MeshConfig())).params
     jax.tree.map(np.testing.assert_array_equal, params, jax.tree.map(np.asarray, here))
     assert (tmp_path / "next" / "tokenizer" / "tokenizer.model").is_file()
+
+
+def test_an_imported_model_that_was_copied_there(bucket: str, tmp_path: Path) -> None:
+    """As tpu_scripts/import.sh does, with Orbax's mark last."""
+    import_model(EMBEDDED, tmp_path / "model")
+    files = [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
+    model = storage.locate(bucket) / "model"
+    *files, mark = sorted(files, key=lambda path: path.name == "commit_success.txt")
+    for path in files:
+        storage.write(model / str(path.relative_to(tmp_path / "model")), path.read_bytes())
+    mesh = make_mesh(MeshConfig())
+    with pytest.raises(UserError, match="is not whole"):
+        load_policy(str(model), mesh)
+    storage.write(model / mark.name, mark.read_bytes())
+    there, here = load_policy(str(model), mesh), load_policy("tiny", mesh)
+    jax.tree.map(np.testing.assert_array_equal, there.params, here.params)
+    assert there.tokenizer.encode("def f(x):") == here.tokenizer.encode("def f(x):")
 
 
 def test_report(finished: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

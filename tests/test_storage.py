@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -181,6 +182,21 @@ def test_a_compilation_cache_that_cannot_be_is_refused(
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "gs://azr-nowhere/cache")
     assert main(["train"]) == 2
     assert "gs://azr-nowhere: no such bucket" in capsys.readouterr().err
+
+
+def test_xla_keeps_nothing_in_a_bucket(
+    monkeypatch: pytest.MonkeyPatch, bucket: str, tmp_path: Path
+) -> None:
+    """Asked to, it fails at the first compilation on a GPU; JAX asks it to by default."""
+    name = "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"
+    monkeypatch.setenv(name, "")
+    monkeypatch.delenv(name)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
+    storage.require_compilation_cache()
+    assert name not in os.environ
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", bucket)
+    storage.require_compilation_cache()
+    assert os.environ[name] == "none"
 
 
 def test_results_go_to_this_machine(capsys: pytest.CaptureFixture[str]) -> None:

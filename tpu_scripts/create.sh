@@ -37,8 +37,9 @@ require_bucket() {
     die "cannot look at $BUCKET, no TPU was asked for: $(reason)"
   fi
   say "making $BUCKET in $BUCKET_LOCATION"
+  # Or each checkpoint that a newer one replaces, 90 GB of a 7B run, is kept and billed for a week.
   attempt "making $BUCKET" gcloud storage buckets create "$BUCKET" --project="$PROJECT" \
-    --location="$BUCKET_LOCATION" --uniform-bucket-level-access ||
+    --location="$BUCKET_LOCATION" --uniform-bucket-level-access --soft-delete-duration=0 ||
     die "cannot make $BUCKET, no TPU was asked for: $(reason)"
 }
 

@@ -35,7 +35,9 @@ FLAGS = {
     "tpu-vm ssh": SSH | {"--ssh-flag", "--command"},
     "tpu-vm scp": SSH | {"--scp-flag"},
     "buckets describe": {"--project", "--format"},
-    "buckets create": {"--project", "--location", "--uniform-bucket-level-access"},
+    "buckets create": {
+        *("--project", "--location", "--uniform-bucket-level-access", "--soft-delete-duration"),
+    },
     "storage ls": set(),
     "storage cp": {"--quiet"},
     "storage rsync": {
