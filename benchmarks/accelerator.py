@@ -39,9 +39,9 @@ from azr_jax.learn.update import LossConfig, OptimizerConfig, make_optimizer, ma
 from azr_jax.model import attention, backend, cudnn, flash_decode
 from azr_jax.model.config import ModelConfig
 from azr_jax.model.hf import write_config
-from azr_jax.model.programs import Shape
 from azr_jax.model.sampler import Prompt, Sampler, SamplerConfig
 from azr_jax.model.sharding import MeshConfig, make_mesh
+from azr_jax.model.sizes import Shape
 from azr_jax.model.transformer import Params, Transformer, parameter_shapes
 from azr_jax.plan.roofline import matmul_parameters
 from benchmarks import beside

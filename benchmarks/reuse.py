@@ -35,7 +35,9 @@ def play(directory: Path, reuse: bool, seed: int, steps: int) -> dict[str, Any]:
     flags = [flag for binding in bindings for flag in ("--gin_bindings", binding)]
     command = ["train", "--gin_file", "runs/tiny.gin", "--run_dir", str(directory), *flags]
     subprocess.run(
-        [sys.executable, "-m", "azr_jax", *command, "--steps", str(steps)], check=True, stdout=sys.stderr
+        [sys.executable, "-m", "azr_jax", *command, "--steps", str(steps)],
+        check=True,
+        stdout=sys.stderr,
     )
     summary: Any = read_summary(directory)
     rows = [row for row in read_rows(directory / "metrics") if "sampled_tokens" in row]

@@ -30,8 +30,8 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from azr_jax import config, train
 from azr_jax.build import open_run
-from azr_jax.model.programs import Shape
 from azr_jax.model.sampler import Sampler
+from azr_jax.model.sizes import Shape
 from azr_jax.report.metrics import read_rows
 from azr_jax.run import Run
 from benchmarks import beside

@@ -2,30 +2,25 @@
 
 `prepare` (weights of a phase), `prefill`, `empty` (a cache), `insert` (prompts into rows), `decode`
 (a slice of steps) and `regroup` (another number of rows or cache length).
-
-Rows belong to `groups`, one for each part of the mesh's batch axes; copies between rows stay inside
-a group, so that no device ever holds the whole cache.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-import gin
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from azr_jax.errors import UserError
 from azr_jax.model import backend, sharding
+from azr_jax.model.cache import insert, regroup
 from azr_jax.model.sampling import draw
 from azr_jax.model.sharding import constrain
+from azr_jax.model.sizes import SamplerConfig, Shape, Sizes, shapes
 from azr_jax.model.transformer import (
     APART,
     VALUE_AXES,
@@ -37,123 +32,6 @@ from azr_jax.model.transformer import (
 )
 
 logger = logging.getLogger(__name__)
-
-
-@gin.configurable
-@dataclass(frozen=True)
-class SamplerConfig:
-    """Sizes of the sampling loop, in rows and tokens.
-
-    slots: rows decoded at once; divisible by the mesh's batch axes.
-    slice_tokens: steps between two looks of the host; a slice ends early when rows can be refilled.
-    max_prompt_tokens, max_new_tokens: bounds; together they are the longest cache.
-    top_p, top_k: narrow the draw; 1.0 and 0 cost nothing.
-    stop_strings: end a completion, which keeps them.
-    prefill_rows: prompts prefilled at once, rounded up to the mesh's batch axes.
-    prompt_sizes, cache_sizes, slot_sizes: how many sizes of each are compiled.
-    """
-
-    slots: int = 64
-    slice_tokens: int = 16
-    max_prompt_tokens: int = 128
-    max_new_tokens: int = 96
-    top_p: float = 1.0
-    top_k: int = 0
-    stop_strings: tuple[str, ...] = ("</answer>",)
-    prefill_rows: int = 8
-    prompt_sizes: int = 3
-    cache_sizes: int = 2
-    slot_sizes: int = 2
-
-    def __post_init__(self) -> None:
-        for name in (
-            "slots",
-            "slice_tokens",
-            "max_prompt_tokens",
-            "max_new_tokens",
-            "prefill_rows",
-            "prompt_sizes",
-            "cache_sizes",
-            "slot_sizes",
-        ):
-            if getattr(self, name) < 1:
-                raise UserError(f"SamplerConfig.{name} must be at least 1")
-        if not 0 < self.top_p <= 1:
-            raise UserError(f"SamplerConfig.top_p must be in (0, 1], not {self.top_p}")
-        if self.top_k < 0:
-            raise UserError(f"SamplerConfig.top_k must not be negative, not {self.top_k}")
-
-
-class Shape(NamedTuple):
-    """Static sizes of one compiled program; those that it does not have are 0."""
-
-    program: str
-    rows: int = 0
-    cache: int = 0
-    prompt: int = 0
-    new_rows: int = 0
-    new_cache: int = 0
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """The sizes that `SamplerConfig` asks for on a mesh with `groups` batch parts; ascending."""
-
-    slots: tuple[int, ...]
-    cache: tuple[int, ...]
-    prompt: tuple[int, ...]
-    prefill_rows: int
-    insert_rows: int
-
-    @classmethod
-    def of(cls, config: SamplerConfig, groups: int) -> Sizes:
-        if config.slots % groups:
-            raise UserError(
-                f"SamplerConfig.slots ({config.slots}) must be a multiple of {groups}, "
-                "the mesh's data x fsdp"
-            )
-        slots = [config.slots]
-        while len(slots) < config.slot_sizes and slots[-1] // 2 >= groups:
-            slots.append(math.ceil(slots[-1] / 2 / groups) * groups)
-        prefill_rows = math.ceil(config.prefill_rows / groups) * groups
-        return cls(
-            slots=tuple(sorted(set(slots))),
-            cache=_lengths(config.max_prompt_tokens + config.max_new_tokens, config.cache_sizes),
-            prompt=_lengths(config.max_prompt_tokens, config.prompt_sizes),
-            prefill_rows=prefill_rows,
-            insert_rows=min(config.slots, 4 * prefill_rows) // groups,
-        )
-
-
-def _lengths(longest: int, count: int) -> tuple[int, ...]:
-    """`count` lengths up to `longest`: 1, 3/4, 1/2, 3/8, … of it, rounded up to whole tiles."""
-    tile = 128 if longest >= 1024 else 16
-    fractions = [(1 - 0.25 * (i % 2)) / 2 ** (i // 2) for i in range(count)]
-    return tuple(sorted({math.ceil(longest * f / tile) * tile for f in fractions}))
-
-
-def _at_least(sizes: Sequence[int], needed: int) -> int:
-    return next(size for size in sizes if size >= needed)
-
-
-def shapes(config: SamplerConfig, groups: int = 1) -> list[Shape]:
-    """Every program of a sampler on a mesh with `groups` batch parts, for compiling ahead."""
-    sizes = Sizes.of(config, groups)
-    most = sizes.slots[-1]
-    found = [Shape("prefill", prompt=p) for p in sizes.prompt]
-    found += [Shape("empty", rows=most, cache=c) for c in sizes.cache]
-    found += [
-        Shape("insert", rows=most, cache=c, prompt=p) for c in sizes.cache for p in sizes.prompt
-    ]
-    found += [Shape("decode", rows=b, cache=c) for b in sizes.slots for c in sizes.cache]
-    for b in sizes.slots:
-        for small, large in zip(sizes.cache, sizes.cache[1:], strict=False):
-            found.append(Shape("regroup", rows=b, cache=small, new_rows=b, new_cache=large))
-            found.append(Shape("regroup", rows=b, cache=large, new_rows=b, new_cache=small))
-    for small, large in zip(sizes.slots, sizes.slots[1:], strict=False):
-        for c in sizes.cache:
-            found.append(Shape("regroup", rows=large, cache=c, new_rows=small, new_cache=c))
-    return found
 
 
 class Programs:
@@ -281,14 +159,14 @@ class Programs:
         cache = self._cache(shape.rows, shape.cache)
         chunk = self._cache(self.sizes.prefill_rows, shape.prompt)
         index = self._argument(self.groups, self.sizes.insert_rows)
-        insert = jax.jit(_insert, donate_argnums=0, out_shardings=_shardings(cache))
-        return insert.lower(cache, chunk, index, index)
+        jitted = jax.jit(insert, donate_argnums=0, out_shardings=_shardings(cache))
+        return jitted.lower(cache, chunk, index, index)
 
     def _lower_regroup(self, shape: Shape) -> Any:
         cache = self._cache(shape.rows, shape.cache)
         new = _shardings(self._cache(shape.new_rows, shape.new_cache))
-        regroup = jax.jit(partial(_regroup, size=shape.new_cache), out_shardings=new)
-        return regroup.lower(cache, self._argument(self.groups, shape.new_rows // self.groups))
+        jitted = jax.jit(partial(regroup, size=shape.new_cache), out_shardings=new)
+        return jitted.lower(cache, self._argument(self.groups, shape.new_rows // self.groups))
 
     def _lower_decode(self, shape: Shape) -> Any:
         cache, rows = self._cache(shape.rows, shape.cache), shape.rows
@@ -418,69 +296,6 @@ class Programs:
         start = (jnp.int32(0), cache, token, position, active, tokens, logprobs)
         step, cache, _, _, _, tokens, logprobs = jax.lax.while_loop(running, advance, start)
         return cache, tokens, logprobs, step
-
-
-def _insert(
-    cache: KVCache,
-    chunk: KVCache,
-    source: Int[Array, "g n"],
-    target: Int[Array, "g n"],
-) -> KVCache:
-    """Copy rows of a prefilled chunk into rows of each group, but for targets past its end."""
-
-    def copy(axes: str, into: Array, chunk: Array) -> Array:
-        axis, time = axes.index("b"), axes.index("s")
-        size = min(into.shape[time], chunk.shape[time])
-        chunk = jax.lax.slice_in_dim(chunk, 0, size, axis=time)
-        chunk = constrain(chunk, axes.replace("b", "."))
-
-        def one_group(rows: Array, source: Array, target: Array) -> Array:
-            place: list[Any] = [slice(None)] * rows.ndim
-            place[axis], place[time] = target, slice(size)
-            return rows.at[tuple(place)].set(jnp.take(chunk, source, axis=axis), mode="drop")
-
-        groups = jax.vmap(one_group, (axis, 0, 0), axis)
-        return _merge(groups(_split(into, axis, source.shape[0]), source, target), axis)
-
-    return _map_cache(copy, cache, chunk)
-
-
-def _regroup(cache: KVCache, kept: Int[Array, "g n"], *, size: int) -> KVCache:
-    """The `kept` rows of each group, in a cache of `size` entries a row."""
-
-    def gather(axes: str, x: Array) -> Array:
-        axis, time = axes.index("b"), axes.index("s")
-        if size < x.shape[time]:
-            x = jax.lax.slice_in_dim(x, 0, size, axis=time)
-        take = jax.vmap(lambda rows, kept: jnp.take(rows, kept, axis=axis), (axis, 0), axis)
-        x = _merge(take(_split(x, axis, kept.shape[0]), kept), axis)
-        padding = [(0, 0)] * x.ndim
-        padding[time] = (0, size - x.shape[time])
-        return jnp.pad(x, padding)
-
-    return _map_cache(gather, cache)
-
-
-def _map_cache(change: Callable[..., Array], *caches: KVCache) -> KVCache:
-    """`change(axes, array, …)` of all keys and values; `axes` begins with `l` if stacked."""
-
-    def every(axes: str, *parts: Any) -> Any:
-        stacked = "" if isinstance(parts[0], tuple) else "l"
-        return jax.tree.map(partial(change, stacked + axes), *parts)
-
-    return KVCache(
-        keys=every(backend.key_axes(), *(cache.keys for cache in caches)),
-        values=every(VALUE_AXES, *(cache.values for cache in caches)),
-    )
-
-
-def _split(x: Array, axis: int, groups: int) -> Array:
-    """[.., b, ..] to [.., g, b / g, ..]."""
-    return x.reshape(*x.shape[:axis], groups, x.shape[axis] // groups, *x.shape[axis + 1 :])
-
-
-def _merge(x: Array, axis: int) -> Array:
-    return x.reshape(*x.shape[:axis], x.shape[axis] * x.shape[axis + 1], *x.shape[axis + 2 :])
 
 
 def _sharding_of(x: Any) -> Any:

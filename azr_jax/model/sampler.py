@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from azr_jax.model.programs import Programs, SamplerConfig, Shape, shapes
+from azr_jax.model.programs import Programs
 from azr_jax.model.scheduler import Completion, Prompt, Row, Schedule, Stops
+from azr_jax.model.sizes import SamplerConfig, Shape, shapes
 from azr_jax.model.tokenizer import Tokenizer
 from azr_jax.model.transformer import KVCache, Params, Transformer
 

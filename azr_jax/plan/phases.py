@@ -27,7 +27,8 @@ from azr_jax.learn.update import (
 )
 from azr_jax.model import backend, sharding
 from azr_jax.model.config import ModelConfig
-from azr_jax.model.programs import Programs, SamplerConfig, Shape, shapes
+from azr_jax.model.programs import Programs
+from azr_jax.model.sizes import SamplerConfig, Shape, shapes
 from azr_jax.model.transformer import Transformer
 from azr_jax.plan.hlo import Traffic, traffic
 
