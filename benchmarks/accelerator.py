@@ -64,6 +64,8 @@ CACHE, SLICE = 2048, 64
 PROMPTS, SLOTS, LONGEST = 128, 64, 512
 ROW_TOKENS, SAMPLES = 14336, 32
 LONGEST_PROMPT, LONGEST_COMPLETION = 6144, 8096
+CASE_S = 120
+"""Seconds that a case may take: one that hangs must not cost the others."""
 
 
 def shape(name: str, **options: Any) -> ModelConfig:
@@ -387,10 +389,15 @@ def child(name: str) -> list[Row]:
     command = [sys.executable, __file__, "--case", name]
     environment = os.environ | {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.92"}
     started = time.monotonic()
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=False)
-    spent = time.monotonic() - started
-    print(f"{name}: {spent:.0f} s, exit {done.returncode}", file=sys.stderr, flush=True)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    try:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, text=True, env=environment, timeout=CASE_S, check=False
+        )
+        output, end = done.stdout, f"exit {done.returncode}"
+    except subprocess.TimeoutExpired:
+        output, end = "", f"given up after {CASE_S} s"
+    print(f"{name}: {time.monotonic() - started:.0f} s, {end}", file=sys.stderr, flush=True)
+    lines = [line for line in output.splitlines() if line.startswith("{")]
     for line in lines:
         print(line, flush=True)
     return [json.loads(line) for line in lines]
@@ -435,7 +442,14 @@ def main() -> None:
         for row in CASES[arguments.case]():
             print(json.dumps(row), flush=True)
         return
-    rows = [row for name in arguments.only.split(",") for row in child(name)]
+    unknown = sorted(set(arguments.only.split(",")) - CASES.keys())
+    if unknown:
+        parser.error(f"no case {', '.join(unknown)}; there are {', '.join(CASES)}")
+    rows: list[Row] = []
+    for name in arguments.only.split(","):
+        rows += child(name)
+        if arguments.json:  # what is measured stays, whatever comes next
+            arguments.json.write_text(json.dumps({"rows": rows}) + "\n")
     beside.finish(arguments.json, claims(rows), rows)
 
 

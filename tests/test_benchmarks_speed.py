@@ -22,10 +22,11 @@ def scripts() -> dict[str, ModuleType]:
     before = list(sys.path)
     sys.path.insert(0, str(ROOT))
     try:
-        from benchmarks import beside, sampler, step, update
+        from benchmarks import accelerator, beside, sampler, step, update
     finally:
         sys.path[:] = before
-    return {"beside": beside, "sampler": sampler, "update": update, "step": step}
+    modules = (accelerator, beside, sampler, step, update)
+    return {module.__name__.rpartition(".")[2]: module for module in modules}
 
 
 def taken(module: ModuleType, **seconds: list[float]) -> dict[str, list[object]]:
@@ -96,6 +97,27 @@ def test_shares_of_a_step(scripts: dict[str, ModuleType]) -> None:
             "host_share": 0.05,
             "recompiles": 0,
             "tokens_per_s": 100.0,
+        }
+    )
+
+
+def test_an_accelerator_is_measured_by_its_ceilings_and_its_peers(
+    scripts: dict[str, ModuleType],
+) -> None:
+    rows = [
+        {"case": "ceilings", "copy_bytes_per_s": 4e12, "flop_per_s": 8e14},
+        {"case": "decode", "model": "7B", "slots": 64, "bytes_per_s": 3e12},
+        {"case": "update", "model": "1.5B", "remat": "dots", "flop_per_s": 4e14, "step_s": 2.0},
+        {"case": "update", "model": "1.5B", "side": "torch", "wall_s": 5.0},
+        {"case": "drain", "model": "7B", "side": "ours", "tokens": 100, "wall_s": 1.0},
+        {"case": "drain", "model": "7B", "side": "tunix", "tokens": 100, "wall_s": 3.0},
+    ]
+    assert scripts["accelerator"].claims(rows) == pytest.approx(
+        {
+            "decode_7B_64_share_of_copy": 0.75,
+            "update_1.5B_dots_mfu": 0.5,
+            "update_vs_torch": 2.5,
+            "drain_vs_tunix": 3.0,
         }
     )
 
