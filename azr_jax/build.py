@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 from rich.console import Console
 
 from azr_jax import config as gin_config
 from azr_jax import storage
 from azr_jax.errors import UserError
 from azr_jax.evals.heldout import EvalConfig
+from azr_jax.hosts.group import Hosts
 from azr_jax.learn.checkpoint import Checkpoints, describe
 from azr_jax.learn.update import LossConfig, OptimizerConfig, make_optimizer, make_update
 from azr_jax.model.config import ModelConfig
@@ -26,12 +26,12 @@ from azr_jax.run import Run, RunConfig
 from azr_jax.selfplay import seeds
 from azr_jax.selfplay.play import PlayConfig, SelfPlay
 from azr_jax.selfplay.rewards import RewardConfig
-from azr_jax.signals import Interrupted
+from azr_jax.signals import Interrupted, Stopper
 from sandbox import Limits, Sandbox, SandboxUnavailable
 
 MAY_CHANGE = (
     *("RUN_DIR", "TOTAL_STEPS", "run_dir", "total_steps"),
-    *("save_every", "keep", "keep_every", "samples_every", "max_infra_share"),
+    *("save_every", "keep", "keep_every", "samples_every", "max_infra_share", "stall_s"),
 )
 """A resumed run may be moved, be told to go on for longer, and keep more or less of itself."""
 
@@ -40,8 +40,8 @@ FRESH_CONFIG = "config.tmp"
 
 
 @contextlib.contextmanager
-def open_run() -> Iterator[Run]:
-    """Everything that the parsed gin describes.
+def open_run(hosts: Hosts | None = None) -> Iterator[Run]:
+    """Everything that the parsed gin describes. `hosts`: all processes of the run; none: this one.
 
     Raises:
       UserError: a value that cannot be, a missing checkpoint, a run directory of another
@@ -58,15 +58,19 @@ def open_run() -> Iterator[Run]:
     model: ModelConfig = gin_config.build("ModelConfig")
     mesh_config = gin_config.build("MeshConfig")
     text = gin_config.operative_text()
-    directory = storage.locate(config.run_dir)
-    _require_same_config(directory, text)
-    _require_lengths(config, play, sampling)
-    read_summary(directory)  # a damaged one is not found at the end of the run
-    if storage.read(directory / "config.gin") is None:  # a run that goes on has its seeds
-        _require_seeds(config)
-    mesh = make_mesh(mesh_config)
+    hosts = hosts or Hosts()
+    hosts.require_same(_all_bindings(text), "comparing the configuration")
+    hosts.stall_after(config.stall_s)
+    with hosts.together("looking into the run directory"):
+        directory = storage.locate(config.run_dir)
+        _require_same_config(directory, text)
+        _require_lengths(config, play, sampling)
+        read_summary(directory)  # a damaged one is not found at the end of the run
+        if storage.read(directory / "config.gin") is None:  # a run that goes on has its seeds
+            _require_seeds(config)
+        mesh = make_mesh(mesh_config)
     checkpoints = Checkpoints(directory / "checkpoints", config.keep, config.keep_every)
-    resumes = bool(checkpoints.steps())
+    resumes = hosts.from_first(lambda: bool(checkpoints.steps()), "looking for checkpoints")
     policy = load_policy(config.init_checkpoint, mesh, model, with_params=not resumes)
     tokenizer = policy.tokenizer
     optimizer = make_optimizer(optimization, config.total_steps)
@@ -80,13 +84,18 @@ def open_run() -> Iterator[Run]:
         valid_ids=tokenizer.vocab_size,
         micro_rows=config.micro_rows,
     )
-    console = Console()
+    console = Console(quiet=not hosts.first)
+    stopper = Stopper() if hosts.count == 1 else Stopper(lambda: hosts.stopping)
+    hosts.asked = lambda: stopper.asked
     with contextlib.ExitStack() as stack:
-        box = stack.enter_context(_sandbox(limits, config.sandbox_level))
+        with hosts.together("starting the sandbox"):
+            box = stack.enter_context(_sandbox(limits, config.sandbox_level))
         game = SelfPlay(
-            play, rewards, box, lambda prompt: len(tokenizer.encode(prompt)), config.seed
+            play, rewards, box, lambda prompt: len(tokenizer.encode(prompt)), config.seed, hosts
         )
-        _begin(directory, text, policy)
+        hosts.from_first(lambda: _begin(directory, text, policy), "writing the run directory")
+        with hosts.together("looking for what process 0 has written"):
+            _require_shared(directory, text)
         run = Run(
             config=config,
             eval=evaluation,
@@ -101,6 +110,8 @@ def open_run() -> Iterator[Run]:
                 Progress(f"azr {directory}", config.total_steps, console=console)
             ),
             console=console,
+            hosts=hosts,
+            stopper=stopper,
         )
         stack.enter_context(_saved_on_signal(run))
         yield run
@@ -132,6 +143,15 @@ def _require_same_config(directory: Path, text: str) -> None:
         )
 
 
+def _require_shared(directory: Path, text: str) -> None:
+    """Each process writes its part of a checkpoint: all must see one directory."""
+    if storage.read(directory / "config.gin") != text.encode("utf-8", "backslashreplace"):
+        raise UserError(
+            f"the run directory {directory} is not the one that process 0 writes to: name one that "
+            "all hosts share, such as gs://BUCKET/NAME"
+        )
+
+
 def _begin(directory: Path, text: str, policy: Policy) -> None:
     """The first files of a run, each whole or not at all: a torn configuration is another one."""
     try:
@@ -143,9 +163,13 @@ def _begin(directory: Path, text: str, policy: Policy) -> None:
 
 def _bindings(text: str) -> dict[str, str]:
     """name -> value of gin's operative text, of what must not change."""
+    every = _all_bindings(text)
+    return {k: value for k, value in every.items() if k.rpartition(".")[2] not in MAY_CHANGE}
+
+
+def _all_bindings(text: str) -> dict[str, str]:
     joined = re.sub(r"\\\n\s*|(?<=[\[({,])\n\s*", "", text)
-    pairs = re.findall(r"^([\w./]+) = (.*)$", joined, flags=re.MULTILINE)
-    return {name: value for name, value in pairs if name.rpartition(".")[2] not in MAY_CHANGE}
+    return dict(re.findall(r"^([\w./]+) = (.*)$", joined, flags=re.MULTILINE))
 
 
 def _require_seeds(config: RunConfig) -> None:
@@ -175,9 +199,6 @@ def _require_lengths(config: RunConfig, play: PlayConfig, sampling: SamplerConfi
 @contextlib.contextmanager
 def _saved_on_signal(run: Run) -> Iterator[None]:
     """A signal ends the run with what is complete saved, and a line that says what."""
-    if jax.process_count() > 1:  # where one process alone must not stop
-        yield
-        return
     with run.stopper.listening(run.progress.note, run.where_it_goes_on):
         try:
             yield

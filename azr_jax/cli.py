@@ -54,10 +54,22 @@ def _train(args: argparse.Namespace) -> None:
     if args.steps is not None:
         bindings.append(f"TOTAL_STEPS = {args.steps}")
     files = args.gin_file or [_config_of(args.run_dir) or DEFAULT_RUN]
-    config.parse(files, bindings)
-    from azr_jax.train import train_command
+    from azr_jax.hosts.join import Settings, join, versions
 
-    train_command()
+    settings = Settings.with_environment(
+        os.environ,
+        coordinator=args.coordinator,
+        processes=args.processes,
+        process_id=args.process_id,
+        heartbeat_s=args.heartbeat_s,
+    )
+    with join(settings) as hosts:
+        hosts.require_same(versions(), "comparing versions")
+        with hosts.together("reading the configuration"):
+            config.parse(files, bindings)
+        from azr_jax.train import train_command
+
+        train_command(hosts)
 
 
 def _config_of(run_dir: str | None) -> str | None:
@@ -228,6 +240,16 @@ def _parser() -> _Parser:
     train.add_argument("--run_dir", metavar="DIR")
     train.add_argument("--steps", type=_positive, metavar="TOTAL", help="of the whole run")
 
+    hosts = train.add_argument_group(
+        "several hosts", "the same command on each; a TPU pod needs none of these"
+    )
+    hosts.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0; a free port")
+    hosts.add_argument("--processes", type=_positive, metavar="N", help="of the whole run")
+    hosts.add_argument("--process_id", type=_index, metavar="I", help="of this one, from 0")
+    hosts.add_argument(
+        "--heartbeat_s", type=_positive, metavar="S", help="who is silent for longer is lost: 30"
+    )
+
     evaluate = command("eval", _eval, "measure a checkpoint on a benchmark", gin=True)
     evaluate.add_argument("--checkpoint", metavar="DIR", required=True)
     evaluate.add_argument("--benchmark", metavar="NAME", required=True)
@@ -294,6 +316,12 @@ def _local(text: str) -> Path:
 def _positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return int(text)
+
+
+def _index(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 0 or more")
     return int(text)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from azr_jax import observe, storage
 from azr_jax.errors import UserError
 from azr_jax.evals import heldout
 from azr_jax.evals.heldout import EvalConfig, Measured
+from azr_jax.hosts.group import Hosts
 from azr_jax.learn.batching import Batch, Sample, pack
 from azr_jax.learn.checkpoint import Checkpoints
 from azr_jax.learn.state import TrainState, abstract_state, state_of_params
@@ -26,20 +28,12 @@ from azr_jax.learn.update import Update, summary
 from azr_jax.model import backend
 from azr_jax.model.sampler import Completion, Prompt, Sampler
 from azr_jax.policy import Policy
-from azr_jax.report.metrics import SegmentWriter, read_rows
+from azr_jax.report.metrics import NoWriter, SegmentWriter, read_rows
 from azr_jax.report.progress import Progress
 from azr_jax.report.summary import Summary, make_summary, read_summary, write_summary
 from azr_jax.rollout import EVALUATE, Rollout, prompts_of
 from azr_jax.selfplay import seeds
-from azr_jax.selfplay.play import (
-    Answer,
-    Pending,
-    Proposal,
-    Request,
-    Scored,
-    SelfPlay,
-    SelfPlayState,
-)
+from azr_jax.selfplay.play import Proposal, Request, Scored, SelfPlay, SelfPlayState
 from azr_jax.signals import Stopper
 
 SCORE = "heldout/dev"
@@ -60,6 +54,8 @@ class RunConfig:
     row_tokens, micro_rows: the packed batch: lengths that a row may have, and the rows that a data
         shard computes at a time. batch_rows: rows come in multiples of it, so that there are few
         shapes to compile.
+    stall_s: seconds after which a run in which nothing moves is ended, its stacks in the log (of
+        all hosts); 0: never. The longest compilation must fit.
     max_infra_share: a step in which the sandbox itself fails at more of its jobs ends the run; what
         is lost up to there is masked.
     gap_warning, max_gap: mean |log-prob of the update - log-prob of the sampler|, in nats a token,
@@ -81,6 +77,7 @@ class RunConfig:
     micro_rows: int = 16
     batch_rows: int = 16
     sandbox_level: int = 2
+    stall_s: float = 1800.0
     max_infra_share: float = 0.05
     gap_warning: float = 0.05
     max_gap: float = 0.5
@@ -100,6 +97,8 @@ class RunConfig:
         for name, value in least.items():
             if getattr(self, name) < value:
                 raise UserError(f"RunConfig.{name} is at least {value}, not {getattr(self, name)}")
+        if not self.stall_s >= 0:
+            raise UserError(f"RunConfig.stall_s is at least 0, not {self.stall_s}")
         if not 0 <= self.max_infra_share <= 1:
             raise UserError(
                 f"RunConfig.max_infra_share is between 0 and 1, not {self.max_infra_share}"
@@ -112,11 +111,12 @@ class RunConfig:
 class Run:
     """The parts of a run, and the few things that `train` asks of them.
 
+    hosts: all processes of the run; of them, the first alone writes logs and results.
     seeding: what the model wrote so far to seed itself, by round.
     complete: both states after the last whole step; no game while the buffers are being seeded.
     saved: the step of the newest checkpoint.
     compiled_ahead: programs compiled before the first step.
-    box_stats: the sandbox's counters when the last row was written.
+    box_stats: the counters of all sandboxes together when the last row was written.
     """
 
     config: RunConfig
@@ -130,8 +130,9 @@ class Run:
     meta: dict[str, Any]
     progress: Progress
     console: Console
-    metrics: SegmentWriter = field(init=False)
-    samples: SegmentWriter = field(init=False)
+    hosts: Hosts = field(default_factory=Hosts)
+    metrics: SegmentWriter | NoWriter = field(init=False)
+    samples: SegmentWriter | NoWriter = field(init=False)
     before: Measured | None = field(init=False)
     stopper: Stopper = field(default_factory=Stopper)
     seconds: float = 0.0
@@ -182,10 +183,10 @@ class Run:
 
         The rounds in `self.seeding` are not sampled again.
         """
-        self.progress.phase("seeding")
+        self.phase("seeding")
         if self.config.seed_files:
             drafts = [d for f in self.config.seed_files for d in seeds.load_seeds(Path(f))]
-            verified = seeds.verify_seeds(drafts, self.game.box, self.game.config.rules)
+            verified = seeds.verify_seeds(drafts, self.game.box, self.game.config.rules, self.hosts)
             self.progress.note(f"seeds: {verified.summary()}")
             return self.game.start(verified.triplets, verified.induction_tasks)
         start = self.game.start()
@@ -197,9 +198,10 @@ class Run:
                 rollouts = self.sample(state.params, requests, -1 - number)
                 self.seeding.append([r.completion.text for r in rollouts])
                 return [r.proposal for r in rollouts]
-            written = zip(requests, self.seeding[number], strict=True)
-            checks = [self.game.submit_proposal(request, text) for request, text in written]
-            return [check.result() for check in checks]
+            checks = self.game.checks()
+            for index, text in enumerate(self.seeding[number]):
+                checks.submit(index, requests[index], text)
+            return [*checks.results().values()]
 
         play, warnings = seeds.self_seed(self.game, start, propose)
         for warning in warnings:
@@ -208,7 +210,7 @@ class Run:
 
     def finish(self, state: TrainState) -> Summary:
         """Final measurement, `summary.json`; or those that are there already."""
-        done = read_summary(self.directory)
+        done = self.hosts.from_first(lambda: read_summary(self.directory), "reading the summary")
         if done is not None and done["steps"] == int(state.step):
             self.progress.note(
                 f"this run is finished. To start anew, remove {self.directory} or name another "
@@ -220,27 +222,32 @@ class Run:
         self.checkpoints.wait()
         before, after = self.before, self.measure("after", state)
         device = jax.devices()[0]
-        found = make_summary(
-            run=str(self.directory),
-            steps=int(state.step),
-            seconds=self.elapsed(),
-            device=f"{self.policy.mesh.size} x {device.device_kind}",
-            sandbox_level=self.game.box.level,
-            valid_proposals=[
-                row["valid_proposals"]
-                for row in read_rows(self.directory / "metrics")
-                if "valid_proposals" in row
-            ],
-            heldout=heldout.report(self.eval, before, after) if before and after else None,
-        )
-        write_summary(found, self.directory)
-        return found
+
+        def write() -> Summary:
+            found = make_summary(
+                run=str(self.directory),
+                steps=int(state.step),
+                seconds=self.elapsed(),
+                device=f"{self.policy.mesh.size} x {device.device_kind}",
+                sandbox_level=self.game.box.level,
+                valid_proposals=[
+                    row["valid_proposals"]
+                    for row in read_rows(self.directory / "metrics")
+                    if "valid_proposals" in row
+                ],
+                heldout=heldout.report(self.eval, before, after) if before and after else None,
+            )
+            write_summary(found, self.directory)
+            return found
+
+        return self.hosts.from_first(write, "writing the summary")
 
     def compile(self, state: TrainState) -> None:
         """Every program of a step, at every size that it may have."""
-        self.progress.phase("compiling")
+        self.phase("compiling")
         self.sampler.compile(state.params)
         for row_tokens in sorted(set(self.config.row_tokens)):
+            self.hosts.moved()
             self.updater.compile(self.row_multiple, row_tokens)
         self.compiled_ahead = self._compiled
 
@@ -258,20 +265,26 @@ class Run:
 
     def sample(self, params: Any, requests: Sequence[Request], step: int) -> list[Rollout]:
         """Sample every request; each completion goes to the sandbox as soon as it is finished."""
+        # On every host: each schedules all of them, and telling ids takes longer than finding them.
         prompts, members = prompts_of(requests, self.policy.tokenizer.encode, step)
-        pending: list[tuple[int, Any, Pending[Any]]] = []
+        checks, completions = self.game.checks(), {}
         for done in self.sampler.stream(params, prompts, temperature=self.config.temperature):
             index = members[done.prompt] + done.sample
-            request = requests[index]
-            self.stopper.check()
-            check: Pending[Proposal] | Pending[Answer]
-            if request.role == "propose":
-                check = self.game.submit_proposal(request, done.text)
-            else:
-                check = self.game.submit_answer(request, done.text)
-            pending.append((index, done, check))
-        pending.sort(key=lambda item: item[0])
-        return [Rollout(requests[i], done, check.result()) for i, done, check in pending]
+            self.got_on()
+            checks.submit(index, requests[index], done.text)
+            completions[index] = done
+        verdicts = checks.results()
+        return [Rollout(requests[i], completions[i], verdict) for i, verdict in verdicts.items()]
+
+    def phase(self, name: str) -> None:
+        """Says what the run does now, to whoever watches it."""
+        self.hosts.moved(name)
+        self.progress.phase(name)
+
+    def got_on(self) -> None:
+        """Between two pieces of work: it is not stalled, and may be stopped here."""
+        self.hosts.moved()
+        self.stopper.check()
 
     def pack(
         self, rollouts: Sequence[Rollout], advantages: np.ndarray, counted: np.ndarray
@@ -309,10 +322,16 @@ class Run:
 
     def open_logs(self, step: int) -> None:
         """Metrics and samples from `step` on; what lies past it is dropped."""
-        self.metrics = SegmentWriter(self.directory / "metrics", step)
-        self.samples = SegmentWriter(self.directory / "samples", step)
-        rows = read_rows(self.directory / "metrics")
-        self.checkpoints.scores.update({r["step"] + 1: r[SCORE] for r in rows if SCORE in r})
+
+        def open_them() -> list[tuple[int, float]]:
+            self.metrics = SegmentWriter(self.directory / "metrics", step)
+            self.samples = SegmentWriter(self.directory / "samples", step)
+            rows = read_rows(self.directory / "metrics")
+            return [(r["step"] + 1, r[SCORE]) for r in rows if SCORE in r]
+
+        self.metrics = self.samples = NoWriter()
+        scores = self.hosts.from_first(open_them, "opening the logs")
+        self.checkpoints.scores.update(dict(scores))
 
     def log(
         self,
@@ -337,7 +356,7 @@ class Run:
         row["tokens_per_s"] = tokens / max(sampling, 1e-9)
         row |= {f"buffer/{name}": len(b) for name, b in before.buffers.items()}
         seconds = sum(clock.seconds.values())
-        before_stats, self.box_stats = self.box_stats, self.game.box.stats()
+        before_stats, self.box_stats = self.box_stats, self.everywhere(step, learnt)
         row |= observe.sandbox_row(
             before_stats, self.box_stats, seconds, self.config.max_infra_share
         )
@@ -360,6 +379,22 @@ class Run:
         if step % self.config.samples_every == 0:
             for item in observe.sample_rows(step, proposals, scored):
                 self.samples.append(item)
+
+    def everywhere(self, step: int, learnt: Sequence[Rollout]) -> dict[str, float]:
+        """The counters of all sandboxes, summed; and a look at whether all learn the same.
+
+        Raises:
+          RuntimeError: the processes have drawn other tokens.
+        """
+        drawn = [token for r in learnt for token in r.completion.tokens]
+        digest = zlib.crc32(np.array(drawn, np.int32).tobytes())
+        found = self.hosts.gather([digest, self.game.box.stats()], f"ending step {step}")
+        if len({digest for digest, _ in found}) > 1:
+            raise RuntimeError(
+                f"the processes have drawn other tokens in step {step}: digests "
+                f"{[digest for digest, _ in found]}; their machines or libraries differ"
+            )
+        return {name: sum(stats[name] for _, stats in found) for name in found[0][1]}
 
     def save_and_evaluate_when_due(self, state: TrainState, play: SelfPlayState) -> None:
         """After a step. Here, too, ends a run that a signal came to during the update."""
@@ -412,10 +447,11 @@ class Run:
         """Held-out accuracy, kept in `heldout/NAME.json`; None where no benchmark is set."""
         if not self.eval.test:
             return None
-        self.progress.phase(f"measuring held-out accuracy {name}")
+        self.phase(f"measuring held-out accuracy {name}")
         sample = self._evaluation_sampler(state)
         found = heldout.measure(self.eval, self.game, sample, self.policy.tokenizer.encode)
-        found.write(self._measured(name))
+        if self.hosts.first:
+            found.write(self._measured(name))
         return found
 
     def measured(self, name: Literal["before", "after"]) -> Measured | None:
@@ -424,7 +460,13 @@ class Run:
         Raises:
           UserError: it is damaged.
         """
-        return Measured.read(self._measured(name))
+
+        def read() -> dict[str, Any] | None:
+            kept = Measured.read(self._measured(name))
+            return None if kept is None else kept.to_json()
+
+        found = self.hosts.from_first(read, f"reading what was measured {name}")
+        return None if found is None else Measured.from_json(found)
 
     def _measured(self, name: str) -> Path:
         return self.directory / "heldout" / f"{name}.json"
@@ -434,7 +476,7 @@ class Run:
         step = int(state.step)
         if not self._scores(step) or step in self.checkpoints.scores:
             return
-        self.progress.phase("measuring accuracy on the dev tasks")
+        self.phase("measuring accuracy on the dev tasks")
         sample = self._evaluation_sampler(state)
         found = heldout.score(self.eval, self.game, sample, self.policy.tokenizer.encode)
         self.metrics.append({"step": step - 1, SCORE: found})
@@ -446,6 +488,8 @@ class Run:
     def _evaluation_sampler(self, state: TrainState) -> heldout.Sample:
         def sample(prompts: Sequence[Prompt], temperature: float) -> Iterator[Completion]:
             keyed = [replace(p, stream=(0, EVALUATE, *p.stream)) for p in prompts]
-            return self.sampler.stream(state.params, keyed, temperature=temperature)
+            for done in self.sampler.stream(state.params, keyed, temperature=temperature):
+                self.got_on()
+                yield done
 
         return sample

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import NoReturn
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 _SHOW_CURSOR = "\x1b[?25h"
@@ -24,11 +25,21 @@ class Stopper:
 
     What must not be torn stands between `hold` and `release`: an update, whose old state is gone
     before the new one is there, or a save. In between two byte codes, anything else ends at once.
+
+    agreed: in a run of several processes, whether all of them know that one was asked to stop. They
+    stop together, at the first `check` or `release` from there on, and nowhere else.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, agreed: Callable[[], bool] | None = None) -> None:
         self._asked = threading.Event()
+        self._alone = agreed is None
+        self._agreed = agreed or self._asked.is_set
         self._held = False
+
+    @property
+    def asked(self) -> bool:
+        """Whether a signal came to this process."""
+        return self._asked.is_set()
 
     def hold(self) -> None:
         """From here on a signal waits."""
@@ -47,7 +58,7 @@ class Stopper:
         Raises:
           Interrupted: the run was asked to stop, and nothing is held.
         """
-        if self._asked.is_set() and not self._held:
+        if self._agreed() and not self._held:
             raise Interrupted
 
     @contextlib.contextmanager
@@ -79,7 +90,8 @@ class Stopper:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._asked.set()
-        self.check()
+        if self._alone:
+            self.check()
 
 
 def _answer(heard: socket.socket, tell: Callable[[str], None], farewell: Callable[[], str]) -> None:
@@ -93,7 +105,13 @@ def _answer(heard: socket.socket, tell: Callable[[str], None], farewell: Callabl
             if count == 1:
                 tell("stopping; once more to end at once, without saving")
             else:
-                if sys.stderr.isatty():
-                    print(_SHOW_CURSOR, end="", file=sys.stderr)
-                print(f"azr: {farewell()}", file=sys.stderr, flush=True)
-                os._exit(1)
+                end_at_once(farewell(), 1)
+
+
+def end_at_once(line: str, code: int, then: Callable[[], None] = lambda: None) -> NoReturn:
+    """Ends the process from any thread, whatever the others do: a last line, then `then`."""
+    if sys.stderr.isatty():
+        print(_SHOW_CURSOR, end="", file=sys.stderr)
+    print(f"azr: {line}", file=sys.stderr, flush=True)
+    then()
+    os._exit(code)

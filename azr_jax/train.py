@@ -6,6 +6,7 @@ import errno
 
 from azr_jax import observe
 from azr_jax.build import open_run
+from azr_jax.hosts.group import Hosts
 from azr_jax.learn.advantages import trr_plus_plus
 from azr_jax.learn.checkpoint import CheckpointError
 from azr_jax.report.summary import Summary, print_summary
@@ -24,7 +25,7 @@ def train(run: Run) -> Summary:
     """The whole algorithm (arXiv 2505.03335, algorithm 1); `run` holds its parts."""
     state, play = run.restore_or_start()
     for step in range(int(state.step), run.config.total_steps):
-        clock = observe.Clock(run.progress.phase)
+        clock = observe.Clock(run.phase)
 
         # Propose, and solve what earlier steps proposed: one drain of the sampler.
         clock.start("propose and solve")
@@ -68,10 +69,10 @@ def train(run: Run) -> Summary:
     return run.finish(state)
 
 
-def train_command() -> None:
+def train_command(hosts: Hosts) -> None:
     """`azr train`: build the run that the parsed gin describes, train, print the table."""
     try:
-        with open_run() as run:
+        with open_run(hosts) as run:
             print_summary(train(run), run.console)
     except ENDS as error:
         raise SystemExit(f"azr: {error}") from error

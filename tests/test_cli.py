@@ -198,7 +198,7 @@ def test_files_are_found_from_anywhere(
 def test_bindings_come_last_and_flags_after_them(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(
-        "azr_jax.train.train_command", lambda: seen.append(config.build("RunConfig"))
+        "azr_jax.train.train_command", lambda _: seen.append(config.build("RunConfig"))
     )
     flags = ["--gin_bindings", "TOTAL_STEPS = 7", "--gin_bindings", "RunConfig.seed = 5"]
     assert cli.main(["train", *flags, "--run_dir", "it's here"]) == 0
@@ -227,7 +227,7 @@ def test_a_run_directory_is_resumed_with_its_own_configuration(
     (tmp_path / "config.gin").write_text(config.operative_text())
     seen = []
     monkeypatch.setattr(
-        "azr_jax.train.train_command", lambda: seen.append(config.build("RunConfig"))
+        "azr_jax.train.train_command", lambda _: seen.append(config.build("RunConfig"))
     )
     assert cli.main(["train", "--run_dir", str(tmp_path), "--steps", "3"]) == 0
     assert (seen[0].seed, seen[0].run_dir, seen[0].total_steps) == (11, str(tmp_path), 3)

@@ -35,13 +35,14 @@ ARROWS: dict[str, set[str]] = {
     "rollout": {"selfplay", "model"},
     "observe": {"rollout", "selfplay", "sandbox"},
     "signals": set(),
-    "run": {"policy", "rollout", "observe", "signals", "storage", *TRAINED_WITH},
-    "build": {"policy", "run", "config", "signals", "storage", *TRAINED_WITH},
+    "hosts": {"signals", "sandbox"},
+    "run": {"hosts", "policy", "rollout", "observe", "signals", "storage", *TRAINED_WITH},
+    "build": {"hosts", "policy", "run", "config", "signals", "storage", *TRAINED_WITH},
     "plan": {"run", "config", "learn", "model"},
     "convert": {"policy", "learn", "model", "report"},
     "inference": {"policy", "config", "evals", "selfplay", "model", "sandbox", "report"},
     "vet": {"policy", "config", "evals", "model", "selfplay", "sandbox"},
-    "train": {"build", "run", "observe", *TRAINED_WITH},
+    "train": {"hosts", "build", "run", "observe", *TRAINED_WITH},
 }
 EVERYWHERE = {"errors", ""}  # "" is azr_jax/__init__.py: the version
 TOP = {"cli", "__main__", ""}  # what no other room imports

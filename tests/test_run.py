@@ -12,6 +12,7 @@ import pytest
 
 from azr_jax import cli
 from azr_jax.evals.harness import BENCHMARKS
+from azr_jax.hosts.group import Hosts
 from azr_jax.model.sampler import Prompt
 from azr_jax.report.metrics import read_rows
 from azr_jax.selfplay.tasks import solve_prompt
@@ -172,8 +173,8 @@ def test_a_finished_run_shows_its_summary_and_says_how_to_start_anew(
 ) -> None:
     files = {p: p.stat().st_mtime_ns for p in (finished.directory / "checkpoints").rglob("*")}
     flags = (*MEASURED, "PlayConfig.seed_target = 0")
-    monkeypatch.setattr("azr_jax.train.open_run", lambda: open_small(finished.directory, *flags))
-    train_command()
+    monkeypatch.setattr("azr_jax.train.open_run", lambda _: open_small(finished.directory, *flags))
+    train_command(Hosts())
     printed = " ".join(capsys.readouterr().out.split())
     assert "Held-out accuracy before and after 2 steps" in printed
     assert "To start anew, remove" in printed

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 
 from azr_jax.errors import UserError
 from azr_jax.model.sampler import Completion, Prompt
-from azr_jax.selfplay.play import Answer, Pending, Request, SelfPlay
+from azr_jax.selfplay.play import Request, SelfPlay
 from azr_jax.selfplay.tasks import solve_prompt
 from azr_jax.selfplay.triplet import (
     TASK_TYPES,
@@ -87,18 +87,18 @@ def evaluate(
         text = solve_prompt(play.config.prompt_style, item.task_type, item.task)
         requests.append(Request("solve", item.task_type, index, text, item.task))
         prompts.append(Prompt(tuple(encode(text + opening)), samples=samples, stream=(index,)))
-    pending: list[tuple[int, int, Pending[Answer]]] = []
+    checks = play.checks()
     for done in sample(prompts, temperature):
-        check = play.submit_answer(requests[done.prompt], opening + done.text)
-        pending.append((done.prompt, done.sample, check))
+        number = done.prompt * samples + done.sample
+        checks.submit(number, requests[done.prompt], opening + done.text)
     right = np.zeros((len(tasks), samples), bool)
-    for index, number, check in pending:
-        answer = check.result()
+    for number, answer in checks.results().items():
+        index = number // samples
         if answer.accuracy is None:
             raise RuntimeError(
                 f"the sandbox failed on task {tasks[index].id}: no accuracy to report"
             )
-        right[index, number] = answer.well_formed and answer.accuracy == 1.0
+        right[index, number % samples] = answer.well_formed and answer.accuracy == 1.0
     return right
 
 

@@ -94,7 +94,7 @@ def state_of_params(
 ) -> TrainState:
     """A state at step 0 around given parameters (an imported checkpoint); `params` are donated."""
     shardings = state_shardings(model, optimizer, mesh)
-    params = jax.device_put(params, shardings.params)
+    params = jax.tree.map(sharding.place, params, shardings.params)
     with jax.set_mesh(mesh):
         return jax.jit(
             lambda params: _around(params, optimizer), out_shardings=shardings, donate_argnums=0

@@ -270,17 +270,17 @@ class Update:
             metrics |= {"loss": value, "grad_norm": norm, "skipped": skipped}
             return after, metrics
 
-        shardings = state_shardings(model, optimizer, mesh)
-        self._step: Any = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+        shardings, everywhere = state_shardings(model, optimizer, mesh), sharding.replicated(mesh)
+        self._step: Any = jax.jit(step, donate_argnums=0, out_shardings=(shardings, everywhere))
         self._compiled: dict[tuple[int, int], Any] = {}
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         """One step; metrics are device arrays, sums not yet divided by `tokens` (see `summary`)."""
         shape, place = self._cut(*batch.shape)
-        cut = jax.tree.map(lambda x: x.reshape(shape), batch)
+        cut = jax.tree.map(lambda x: sharding.place(x.reshape(shape), place), batch)
         step = self.compile(*batch.shape)
         with jax.set_mesh(self.mesh):
-            return step(state, jax.device_put(cut, place))
+            return step(state, cut)
 
     @property
     def compiled(self) -> int:

@@ -123,6 +123,17 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
+def place(x: jax.Array | np.ndarray, where: NamedSharding) -> jax.Array:
+    """`x`, of which every process holds the whole, spread over the mesh.
+
+    `jax.device_put` would compare all of it with what the other processes hold.
+    """
+    if where.is_fully_addressable or (isinstance(x, jax.Array) and not x.is_fully_addressable):
+        return jax.device_put(x, where)
+    whole = np.asarray(x)
+    return jax.make_array_from_callback(whole.shape, where, lambda part: whole[part])
+
+
 def constrain(x: jax.Array, axes: str) -> jax.Array:
     """Pin `x` to its place on the current mesh (`jax.set_mesh`); no-op without one."""
     mesh = jax.sharding.get_abstract_mesh()

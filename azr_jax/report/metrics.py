@@ -51,6 +51,16 @@ class SegmentWriter:
             self._number += 1
 
 
+class NoWriter:
+    """In the place of a SegmentWriter where another process writes."""
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def seal(self) -> None:
+        """Nothing."""
+
+
 def read_rows(folder: Path) -> Iterator[Row]:
     """Every row of a folder of segments, in order; a last line torn by a kill is left out.
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 from azr_jax.errors import UserError
 from azr_jax.selfplay import drafts, parse
 from azr_jax.selfplay.buffer import SEED_STEP, Buffer, Entry, rng
+from azr_jax.selfplay.checks import Alone, Checks, Peers
 from azr_jax.selfplay.drafts import Rejected
 from azr_jax.selfplay.prompts import STYLES
 from azr_jax.selfplay.rewards import (
@@ -67,7 +68,8 @@ _NOT_ITS_FAULT = ("INFRA", "HELD_OUT")
 class SelfPlay:
     """The game's rules at work; holds no state that changes.
 
-    count_tokens: the length of a prompt as the sampler will see it.
+    count_tokens: the length of a prompt as the sampler will see it. peers: the processes that share
+    the checks; none: all are made here.
     """
 
     def __init__(
@@ -77,12 +79,14 @@ class SelfPlay:
         box: Sandbox,
         count_tokens: Callable[[str], int],
         seed: int,
+        peers: Peers | None = None,
     ):
         self.config = config
         self.rewards = rewards
         self.box = box
         self.count_tokens = count_tokens
         self.seed = seed
+        self.peers = peers or Alone()
         # An accepted program may have run close to its limits: it must not fail later by noise.
         limits = box.limits
         self._patient = replace(limits, cpu_s=2 * limits.cpu_s, wall_s=2 * limits.wall_s)
@@ -159,6 +163,16 @@ class SelfPlay:
         return requests
 
     # --- checks ----------------------------------------------------------------------------
+
+    def checks(self) -> Checks:
+        """Checks of one batch of completions, shared among the peers."""
+
+        def submit(request: Request, text: str) -> Pending[Any]:
+            if request.role == "propose":
+                return self.submit_proposal(request, text)
+            return self.submit_answer(request, text)
+
+        return Checks(submit, self.peers)
 
     def submit_proposal(self, request: Request, text: str) -> Pending[Proposal]:
         """Read and vet a proposal, and start the run that makes it a task."""

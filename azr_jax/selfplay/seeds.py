@@ -6,15 +6,23 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from azr_jax.errors import UserError
 from azr_jax.selfplay import drafts
 from azr_jax.selfplay.buffer import SEED_STEP
+from azr_jax.selfplay.checks import Alone, Peers
 from azr_jax.selfplay.drafts import Draft, DraftRules, Rejected
 from azr_jax.selfplay.play import SelfPlay
 from azr_jax.selfplay.state import Proposal, Request, SelfPlayState
 from azr_jax.selfplay.tasks import TASKS
-from azr_jax.selfplay.triplet import InductionTask, Task, TaskType, Triplet
+from azr_jax.selfplay.triplet import (
+    InductionTask,
+    TaskType,
+    Triplet,
+    task_from_json,
+    task_to_json,
+)
 from sandbox import Sandbox
 
 
@@ -54,29 +62,41 @@ def load_seeds(path: Path) -> list[Draft]:
 
 
 def verify_seeds(
-    seeds: Sequence[Draft], box: Sandbox, rules: DraftRules | None = None
+    seeds: Sequence[Draft],
+    box: Sandbox,
+    rules: DraftRules | None = None,
+    peers: Peers | None = None,
 ) -> VerifiedSeeds:
-    """Run every seed as a proposal is run. Outputs in the file count for nothing."""
-    rules = rules or DraftRules()
-    tasks: list[Task] = []
-    rejected: list[tuple[int, str, str]] = []
+    """Run every seed as a proposal is run. Outputs in the file count for nothing.
+
+    Each of the `peers` runs its share; all get the whole.
+    """
+    rules, peers = rules or DraftRules(), peers or Alone()
+    mine: list[tuple[int, str, str, Any]] = []
     vetted: list[tuple[int, Draft]] = []
-    for index, draft in enumerate(seeds):
+    for index in range(peers.index, len(seeds), peers.count):
         try:
-            vetted.append((index, drafts.vet(draft, rules)))
+            vetted.append((index, drafts.vet(seeds[index], rules)))
         except Rejected as why:
-            rejected.append((index, why.status, why.reason))
+            mine.append((index, why.status, why.reason, None))
     outcomes = box.run([drafts.job(draft) for _, draft in vetted])
     for (index, draft), outcome in zip(vetted, outcomes, strict=True):
         task_type: TaskType = "deduction" if draft.message is None else "induction"
         try:
-            tasks.append(TASKS[task_type].make_task(draft, outcome))
+            task = TASKS[task_type].make_task(draft, outcome)
         except Rejected as why:
-            rejected.append((index, why.status, why.reason))
+            mine.append((index, why.status, why.reason, None))
+        else:
+            mine.append((index, "OK", "", task_to_json(task)))
+    found = sorted(
+        (row for rows in peers.gather(mine, "verifying seeds") for row in rows),
+        key=lambda row: row[0],
+    )
+    tasks = [task_from_json(task) for *_, task in found if task is not None]
     return VerifiedSeeds(
         tuple(task for task in tasks if isinstance(task, Triplet)),
         tuple(task for task in tasks if isinstance(task, InductionTask)),
-        tuple(sorted(rejected)),
+        tuple((index, status, reason) for index, status, reason, task in found if task is None),
     )
 
 

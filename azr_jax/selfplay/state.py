@@ -1,6 +1,6 @@
 """What goes through a step of self-play: the configuration, the state, and plain records.
 
-All records are frozen and can be pickled: what one host found is gathered by the others.
+All records are frozen; what one process found of a completion is told to the others as JSON.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from azr_jax.errors import UserError
 from azr_jax.selfplay.buffer import Buffer
 from azr_jax.selfplay.drafts import DraftRules
 from azr_jax.selfplay.prompts import STYLES, StyleName
-from azr_jax.selfplay.triplet import TASK_TYPES, Role, Task, TaskType, Triplet, group_of
+from azr_jax.selfplay.triplet import (
+    TASK_TYPES,
+    Role,
+    Task,
+    TaskType,
+    Triplet,
+    group_of,
+    task_from_json,
+    task_to_json,
+)
 from sandbox import Outcome
 from sandbox.policy import PolicyConfig
 
@@ -153,6 +162,17 @@ class Proposal:
     def valid(self) -> bool:
         return self.task is not None
 
+    def to_json(self) -> dict[str, Any]:
+        """What the check of `request` and `text` has found, as one process tells the others."""
+        task = None if self.task is None else task_to_json(self.task)
+        found = {"task": task, "status": self.status, "reason": self.reason}
+        return found | {"well_formed": self.well_formed}
+
+    @staticmethod
+    def from_json(request: Request, text: str, found: Mapping[str, Any]) -> Proposal:
+        task = None if found["task"] is None else task_from_json(found["task"])
+        return Proposal(request, text, task, found["status"], found["reason"], found["well_formed"])
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -163,6 +183,15 @@ class Answer:
     accuracy: float | None
     status: str
     well_formed: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """As `Proposal.to_json`."""
+        found = {"accuracy": self.accuracy, "status": self.status}
+        return found | {"well_formed": self.well_formed}
+
+    @staticmethod
+    def from_json(request: Request, text: str, found: Mapping[str, Any]) -> Answer:
+        return Answer(request, text, found["accuracy"], found["status"], found["well_formed"])
 
 
 @dataclass(frozen=True, slots=True)
