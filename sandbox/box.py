@@ -12,12 +12,14 @@ from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from types import TracebackType
 
+from sandbox.child.zygote import NEEDS_MORE
 from sandbox.dispatcher import Dispatcher, Report, Request
 from sandbox.jobs import Job, Limits, Outcome, SandboxUnavailable, Status
+from sandbox.lean import is_lean
 from sandbox.literals import LiteralError, parse_arguments
 from sandbox.wire import ProtocolError, max_stream_bytes, pack_job, read_records
 
-_Key = tuple[str, tuple[str, ...], str, bool, bool, Limits]
+_Key = tuple[str, tuple[str, ...], str, bool, bool, Limits, bool | None]
 _CACHED_CHARS = 16384
 
 
@@ -95,11 +97,18 @@ class Sandbox:
 
     def submit(self, job: Job) -> Future[Outcome]:
         """Start a job; from any thread. Equal jobs share one run and its verdict."""
+        return self.submit_to(job, lean=None)
+
+    def submit_to(self, job: Job, lean: bool | None) -> Future[Outcome]:
+        """`submit`, to zygotes of this kind first; None: of the kind that the job's text suggests.
+
+        The verdict is the same. For tests of the walls, which both kinds have to have.
+        """
         if self._closed:
             raise RuntimeError("the sandbox is closed")
         key = (
             job.code, job.inputs, job.entry, job.deterministic, job.stop_at_failure,
-            job.limits or self.limits,
+            job.limits or self.limits, lean,
         )  # fmt: skip
         future: Future[Outcome] = Future()
         with self._lock:
@@ -119,7 +128,7 @@ class Sandbox:
             self._count(known.status)
             future.set_result(_with_id(known, job.id))
             return future
-        _Course(self, job, key).start()
+        _Course(self, job, key, lean).start()
         return future
 
     def stats(self) -> dict[str, float]:
@@ -178,11 +187,12 @@ class _Course:
     """One job on its way through zygotes.
 
     First interpreter: all inputs in one fork; where an input kills the child, the inputs after it
-    go to a new fork. A deterministic job whose inputs are OK there then runs in the second
-    interpreter, in reverse order, and the canonical texts have to agree.
+    go to a new fork; where a lean zygote lacks a module, all go to a full one. A deterministic job
+    whose inputs are OK there then runs in the second interpreter, in reverse order, and the
+    canonical texts have to agree.
     """
 
-    def __init__(self, box: Sandbox, job: Job, key: _Key) -> None:
+    def __init__(self, box: Sandbox, job: Job, key: _Key, lean: bool | None) -> None:
         self._box = box
         self._job = job
         self._key = key
@@ -193,6 +203,11 @@ class _Course:
         self._first: list[_Verdict] = []
         self._order: list[int] = list(range(len(self._verdicts)))
         self._flavour = 0
+        if lean is None:
+            lean = is_lean(job.code)
+            for text, literal in self._inputs:
+                lean = lean and (literal or is_lean(text))
+        self._lean = lean
         self._cpu_s = 0.0
         self._request: Request | None = None
 
@@ -208,7 +223,7 @@ class _Course:
             return
         calls = max(1, len(inputs)) * self._repeats
         self._request = Request(
-            frame, self._flavour, max_stream_bytes(len(inputs), limits),
+            frame, self._flavour, self._lean, max_stream_bytes(len(inputs), limits),
             limits.wall_s * calls, self._done,
         )  # fmt: skip
         self._box._send(self._request)
@@ -231,6 +246,10 @@ class _Course:
             self._next()
             return
         exit_code = os.waitstatus_to_exitcode(report.status)
+        if self._lean and exit_code == NEEDS_MORE:
+            self._lean = False
+            self.start()
+            return
         try:
             records, complete = read_records(report.stream, len(self._order), self._limits)
         except ProtocolError as error:

@@ -1,8 +1,8 @@
 """One thread that feeds requests to zygotes and collects what the kernel says of their children.
 
 It sleeps in `select` (epoll); it holds no verdict logic (`sandbox.box`) and decodes nothing
-(`sandbox.wire`). Zygotes are spawned on demand, at most `workers` of each hash seed, of which at
-most `workers` run a program at any time.
+(`sandbox.wire`). Zygotes are spawned on demand, at most `workers` of each kind (hash seed, lean or
+full), of which at most `workers` run a program at any time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox.child.kernel import PRIMITIVES
-from sandbox.child.zygote import CONTROL, HELLO, REFUSED
+from sandbox.child.libc import REPORT
+from sandbox.child.zygote import HELLO, REFUSED
 from sandbox.jobs import Limits
 
 _BOOTSTRAP = (
@@ -55,10 +56,14 @@ class Report:
 
 @dataclass(slots=True)
 class Request:
-    """A packed job for a zygote of hash seed `flavour`; `done` runs on the dispatcher's thread."""
+    """A packed job for a zygote of hash seed `flavour`, with few modules or with all of them.
+
+    `done` runs on the dispatcher's thread.
+    """
 
     frame: bytes
     flavour: int
+    lean: bool
     stream_cap: int
     wall_s: float
     done: Callable[[Report], None]
@@ -88,8 +93,8 @@ class Counters:
 class _Zygote:
     """One fork server and its three pipes, seen from the parent."""
 
-    def __init__(self, flavour: int, level: int, usual: Limits) -> None:
-        self.flavour = flavour
+    def __init__(self, pool: _Pool, level: int, usual: Limits) -> None:
+        self.pool = pool
         job_read, self.job_fd = os.pipe()
         self.result_fd, result_write = os.pipe()
         self.control_fd, control_write = os.pipe()
@@ -99,10 +104,11 @@ class _Zygote:
             self.process = subprocess.Popen(
                 [
                     sys.executable, "-S", "-s", "-P", "-B", "-c", _BOOTSTRAP,
-                    str(Path(__file__).parent), str(os.getpid()), str(level), repr(usual.cpu_s),
-                    repr(usual.wall_s), str(usual.memory_mb), *map(str, theirs),
+                    str(Path(__file__).parent), repr(usual.cpu_s), repr(usual.wall_s),
+                    *map(str, (usual.memory_mb, usual.output_bytes, usual.depth)),
+                    *map(str, (os.getpid(), level, int(pool.lean), *theirs)),
                 ],
-                env={**_ENVIRONMENT, "PYTHONHASHSEED": str(flavour)},
+                env={**_ENVIRONMENT, "PYTHONHASHSEED": str(pool.flavour)},
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -119,7 +125,6 @@ class _Zygote:
                 os.close(fd)
         for fd in ours:
             os.set_blocking(fd, False)
-        self.ready = False
         self.request: Request | None = None
         self.unsent = memoryview(b"")
         self.stream = bytearray()
@@ -142,8 +147,10 @@ class _Zygote:
 
 @dataclass(slots=True)
 class _Pool:
-    """The zygotes of one hash seed and the requests that wait for one."""
+    """The zygotes of one kind and the requests that wait for one."""
 
+    flavour: int
+    lean: bool
     zygotes: set[_Zygote] = field(default_factory=set)
     idle: list[_Zygote] = field(default_factory=list)
     waiting: deque[Request] = field(default_factory=deque)
@@ -161,7 +168,7 @@ class Dispatcher(threading.Thread):
         self._usual = usual
         self._level = level
         self._incoming: deque[Request] = deque()
-        self._pools = (_Pool(), _Pool())
+        self._pools = [_Pool(flavour, lean) for flavour in (1, 0) for lean in (True, False)]
         self._busy: dict[_Zygote, None] = {}  # in order of start
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe()
@@ -169,7 +176,8 @@ class Dispatcher(threading.Thread):
         os.set_blocking(self._wake_write, False)
         self._asleep = False
         self._closing = False
-        self._failed_starts = 0
+        self._served = False
+        self._hopeless = False  # the first zygotes refused to serve, for what will not change
         self.counters = Counters()
         self.refusal = ""
         """Why the last zygote refused to serve; empty while all is well."""
@@ -178,7 +186,8 @@ class Dispatcher(threading.Thread):
         """Queue a request; from any thread."""
         request.since = time.monotonic()
         self._incoming.append(request)
-        if self._asleep:
+        # With all workers busy the end of a child wakes it soon enough.
+        if self._asleep and len(self._busy) < self._workers:
             self._wake()
 
     def close(self) -> None:
@@ -236,32 +245,48 @@ class Dispatcher(threading.Thread):
     def _accept(self) -> None:
         while self._incoming:
             request = self._incoming.popleft()
-            self._pools[request.flavour].waiting.append(request)
-        pools = self._pools
-        while len(self._busy) < self._workers and (pools[0].waiting or pools[1].waiting):
-            # The pool that waits longer in line first: deterministic jobs' second halves finish
-            # what is begun before new work starts.
-            pool = pools[1] if pools[1].waiting else pools[0]
+            self._pool(request).waiting.append(request)
+        while len(self._busy) < self._workers:
+            pool = self._next_pool()
+            if pool is None:
+                break
             if pool.idle:
                 zygote = pool.idle.pop()
             else:
-                started = self._start(1 if pool is pools[1] else 0)
+                started = self._start(pool)
                 if started is None:
                     continue
                 zygote = started
             self._send(zygote, pool.waiting.popleft())
-        self.counters.queued = len(pools[0].waiting) + len(pools[1].waiting)
+        self.counters.queued = sum([len(pool.waiting) for pool in self._pools])
         self.counters.busy = len(self._busy)
 
-    def _start(self, flavour: int) -> _Zygote | None:
+    def _pool(self, request: Request) -> _Pool:
+        return self._pools[2 * (1 - request.flavour) + (not request.lean)]
+
+    def _next_pool(self) -> _Pool | None:
+        """Deterministic jobs' second halves finish what is begun before new work starts; of one
+        hash seed, whoever has waited longer."""
+        second, second_full, first, first_full = self._pools
+        for lean, full in (second, second_full), (first, first_full):
+            if lean.waiting and full.waiting:
+                return lean if lean.waiting[0].since <= full.waiting[0].since else full
+            if lean.waiting or full.waiting:
+                return lean if lean.waiting else full
+        return None
+
+    def _start(self, pool: _Pool) -> _Zygote | None:
+        if self._hopeless:
+            self._retry_or_fail(pool.waiting.popleft())
+            return None
         try:
-            zygote = _Zygote(flavour, self._level, self._usual)
+            zygote = _Zygote(pool, self._level, self._usual)
         except OSError as error:
             self.refusal = self.refusal or f"cannot start a process: {error}"
-            self._retry_or_fail(self._pools[flavour].waiting.popleft())
+            self._retry_or_fail(pool.waiting.popleft())
             return None
         self.counters.zygotes_started += 1
-        self._pools[flavour].zygotes.add(zygote)
+        pool.zygotes.add(zygote)
         self._selector.register(zygote.control_fd, selectors.EVENT_READ, (zygote, self._on_control))
         return zygote
 
@@ -315,18 +340,19 @@ class Dispatcher(threading.Thread):
 
     def _on_control(self, zygote: _Zygote) -> None:
         try:
-            message = os.read(zygote.control_fd, CONTROL.size)
+            message = os.read(zygote.control_fd, REPORT.size)
         except BlockingIOError:
             return
-        if len(message) < CONTROL.size:
+        if len(message) < REPORT.size:
             self._lost(zygote)
             return
-        status, extra, cpu_us = CONTROL.unpack(message)
+        status, user_s, user_us, system_s, system_us, extra = REPORT.unpack(message)
         if status == HELLO:
-            zygote.ready = True
+            self._served = True
             return
         if status == REFUSED:
             self.refusal = PRIMITIVES[extra]
+            self._hopeless = not self._served
             return  # it exits; the end of its pipe follows
         request = zygote.request
         if request is None:  # a child died between two jobs (killed from outside): no harm done
@@ -341,9 +367,10 @@ class Dispatcher(threading.Thread):
         if poisoned:
             self._discard(zygote)
         else:
-            self._pools[zygote.flavour].idle.append(zygote)
-        self.counters.cpu_s += cpu_us * 1e-6
-        request.done(Report(stream, status, cpu_us * 1e-6, wall_s, extra))
+            zygote.pool.idle.append(zygote)
+        cpu_s = user_s + system_s + 1e-6 * (user_us + system_us)
+        self.counters.cpu_s += cpu_s
+        request.done(Report(stream, status, cpu_s, wall_s, extra))
 
     def _release(self, zygote: _Zygote) -> None:
         if zygote.watched:
@@ -355,7 +382,7 @@ class Dispatcher(threading.Thread):
         self._busy.pop(zygote, None)
 
     def _discard(self, zygote: _Zygote) -> None:
-        pool = self._pools[zygote.flavour]
+        pool = zygote.pool
         pool.zygotes.discard(zygote)
         if zygote in pool.idle:
             pool.idle.remove(zygote)
@@ -373,10 +400,10 @@ class Dispatcher(threading.Thread):
 
     def _retry_or_fail(self, request: Request) -> None:
         request.attempts += 1
-        if request.attempts <= _RETRIES:
+        if request.attempts <= _RETRIES and not self._hopeless:
             self.counters.infra_retries += 1
             request.since = time.monotonic()
-            self._pools[request.flavour].waiting.appendleft(request)
+            self._pool(request).waiting.appendleft(request)
         else:
             self.counters.infra_failures += 1
             request.done(Report(b"", None, 0.0, 0.0, 0))

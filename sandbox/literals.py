@@ -54,13 +54,17 @@ _SIMPLE_ESCAPES = {
     "t": "\t", "v": "\v", "\n": "", "\r": "", "\r\n": "",
 }  # fmt: skip
 _INT = r"(?:0|-?[1-9][0-9]{0,17})"
-_PLAIN = r"(?:" + _INT + r"|True|False|None|'[ !#-&(-\[\]-~]*')"
-_CANONICAL = re.compile(rf"{_PLAIN}|\[(?:{_PLAIN}(?:, {_PLAIN})*)?\]")
-_CANONICAL_ARGUMENTS = re.compile(
-    rf"(?:{_PLAIN}|\[(?:{_PLAIN}(?:, {_PLAIN})*)?\])"
-    rf"(?:, (?:{_PLAIN}|\[(?:{_PLAIN}(?:, {_PLAIN})*)?\]))*"
+_TEXT = r"'[ !#-&(-\[\]-~]*'"
+_PLAIN = rf"(?:{_INT}|True|False|None|{_TEXT})"
+_FLAT = rf"(?:{_PLAIN}|\[(?:{_PLAIN}(?:, {_PLAIN})*)?\])"
+_CANONICAL = re.compile(rf"{_PLAIN}|\[(?:{_FLAT}(?:, {_FLAT})*)?\]|\({_FLAT}(?:, {_FLAT})+\)")
+_CANONICAL_ARGUMENTS = re.compile(rf"{_FLAT}(?:, {_FLAT})*")
+_CANONICAL_DICT = re.compile(
+    rf"\{{(?:{_TEXT}: {_FLAT}(?:, {_TEXT}: {_FLAT})*|{_INT}: {_FLAT}(?:, {_INT}: {_FLAT})*)\}}"
 )
+_KEY = re.compile(rf"({_TEXT}|{_INT}): {_FLAT}")
 _FAST_CHARS = 4096
+_FAST_DEPTH = 2
 _CONSTANTS: dict[str, Any] = {
     "None": None, "True": True, "False": False, "inf": float("inf"), "nan": float("nan"),
 }  # fmt: skip
@@ -84,16 +88,26 @@ class _Frame:
 
 def parse_value(text: str, max_chars: int = MAX_CHARS, max_depth: int = MAX_DEPTH) -> str:
     """Canonical text of one literal; raises LiteralError."""
-    if len(text) <= _FAST_CHARS and _CANONICAL.fullmatch(text):
-        return text
+    if _is_short(text, max_chars, max_depth):
+        if text[:1] == "{":
+            if _CANONICAL_DICT.fullmatch(text):
+                keys = _KEY.findall(text)
+                if len(set(keys)) == len(keys):
+                    return text
+        elif _CANONICAL.fullmatch(text):
+            return text
     return to_text(value_of(text, max_chars, max_depth), max_chars, max_depth)
 
 
 def parse_arguments(text: str, max_chars: int = MAX_CHARS, max_depth: int = MAX_DEPTH) -> str:
     """Canonical text of a comma-separated list of literals ("" for none); raises LiteralError."""
-    if len(text) <= _FAST_CHARS and _CANONICAL_ARGUMENTS.fullmatch(text):
+    if _is_short(text, max_chars, max_depth) and _CANONICAL_ARGUMENTS.fullmatch(text):
         return text
     return _parse_arguments(text, max_chars, max_depth)
+
+
+def _is_short(text: str, max_chars: int, max_depth: int) -> bool:
+    return len(text) <= min(_FAST_CHARS, max_chars) and max_depth >= _FAST_DEPTH
 
 
 @lru_cache(maxsize=4096)

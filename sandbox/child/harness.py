@@ -36,6 +36,9 @@ _LITERALS = {
     "__builtins__": {"set": set, "frozenset": frozenset, "float": float, "complex": complex}
 }
 
+_encoders: dict[tuple[int, int, bool], Callable[[object], str]] = {}
+"""Made once, by a rehearsal, for all the children that a zygote forks."""
+
 Input = tuple[str, bool]
 """Argument text, and whether the parent has found it to be literal data."""
 
@@ -56,7 +59,10 @@ def run(
     each call after the first its own CPU budget. Stops neither at a failing input nor at an
     unsupported value.
     """
-    encode = make_encoder(output_chars, depth, repeats == 1)
+    cap = output_chars, depth, repeats == 1
+    encode = _encoders.get(cap)
+    if encode is None:
+        encode = _encoders[cap] = make_encoder(*cap)
     write = _write
     failure = b""
     program: CodeType | None = None

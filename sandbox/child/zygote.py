@@ -3,9 +3,11 @@
 It is started by exec with a scrubbed environment, loads the standard library a program may use,
 warms the whole path, closes itself in, and loops: fork, wait, report. The next child is forked
 *before* its job arrives and blocks on the job pipe, so job text reaches the child and never this
-process, and the fork is off the critical path. Control messages are 16 bytes: ``<i status>
-<I max RSS in KiB> <Q CPU microseconds>``; a first message with status `HELLO` carries the level,
-one with `REFUSED` the missing primitive.
+process, and the fork is off the critical path. Control messages are of the form `REPORT`; a first
+one with status `HELLO` says that all is well, one with `REFUSED` has the missing primitive for KiB.
+
+A lean zygote has loaded only what most programs import: a fork copies less. A program that asks it
+for any other module ends with `NEEDS_MORE`, and the parent starts it anew in a full one.
 """
 
 from __future__ import annotations
@@ -15,21 +17,22 @@ import os
 import resource  # noqa: F401  os.wait4 looks for it, when no import can find it any more
 import select
 import signal
-import struct
 import sys
+from collections.abc import Callable
 from marshal import dumps, loads
+from typing import NoReturn
 
 from sandbox.child import harness
 from sandbox.child.kernel import Budget, MissingPrimitive
 from sandbox.child.kernel import Walls as LinuxWalls
+from sandbox.child.libc import REPORT, by_libc, by_os, interpreter_in_huge_pages
 from sandbox.child.portable import PortableWalls
 from sandbox.child.preload import preload, warm
 
 Walls = LinuxWalls | PortableWalls
 
-CONTROL = struct.Struct("<iIQ")
 HELLO, REFUSED = -1, -2
-IDLE_EXIT, WALL_EXIT = 97, 98
+NEEDS_MORE, IDLE_EXIT, WALL_EXIT = 96, 97, 98
 SHORT = select.PIPE_BUF
 """Bytes that a pipe passes on as one."""
 LONG = b"\x00"
@@ -37,25 +40,30 @@ LONG = b"\x00"
 
 
 def main(argv: list[str]) -> None:
-    """argv: parent pid, level, the usual budget, the fds job (read), result and control (write)."""
-    parent, level, memory_mb, *inherited = (int(a) for a in argv[:2] + argv[4:])
-    usual: Budget = (float(argv[2]), float(argv[3]), memory_mb)
+    """argv: the usual CPU and wall seconds; then whole numbers: the usual MiB, cap of a result and
+    its depth; parent pid, level, lean or not; the fds job (read), result and control (write)."""
+    memory_mb, output, depth, parent, level, lean, *inherited = map(int, argv[2:])
+    usual: Budget = (float(argv[0]), float(argv[1]), memory_mb)
     job_fd, result_fd, control_fd = _move_to_low_numbers(inherited)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C belongs to the parent
     try:
         walls = make_walls(level, usual)
         walls.die_with_parent(parent)
         _prefer_for_oom_killer()
-        preload()
-        warm()
-        _rehearse(walls, parent)
+        preload(lean=bool(lean))
+        warm(lean=bool(lean))
+        if sys.platform == "linux":
+            interpreter_in_huge_pages()
+        _rehearse(walls, parent, output, depth)
         walls.raise_in_zygote()
         _try_out(walls)
     except MissingPrimitive as missing:
-        os.write(control_fd, CONTROL.pack(REFUSED, missing.code, 0))
+        os.write(control_fd, REPORT.pack(REFUSED, 0, 0, 0, 0, missing.code))
         os._exit(1)
-    os.write(control_fd, CONTROL.pack(HELLO, level, 0))
+    os.write(control_fd, REPORT.pack(HELLO, 0, 0, 0, 0, 0))
     _hide_harness()
+    if lean:
+        sys.meta_path.append(_NeedsMore())
     gc.collect()
     gc.freeze()
     serve(walls, job_fd, result_fd, control_fd)
@@ -68,25 +76,34 @@ def make_walls(level: int, usual: Budget) -> Walls:
 
 def serve(walls: Walls, job_fd: int, result_fd: int, control_fd: int) -> None:
     """Fork, wait, report, until the parent closes the job pipe."""
-    me = os.getpid()
-    fork, wait4, write, pack = os.fork, os.wait4, os.write, CONTROL.pack
+    me, exit = os.getpid(), os._exit  # a program may replace what os has
+    fork, wait, tell = by_libc() if sys.platform == "linux" else by_os()
     strays_possible = walls.level < 2  # from there on no program can fork
+    idle = IDLE_EXIT << 8
     while True:
         pid = fork()
         if pid == 0:
             try:
                 os.close(control_fd)
                 _child(walls, me, job_fd, result_fd)
-                os._exit(0)
+                exit(0)
             finally:
-                os._exit(WALL_EXIT)
-        _, status, usage = wait4(pid, 0)
+                exit(WALL_EXIT)
+        if pid < 0:
+            exit(1)
+        status = wait(pid)
         if strays_possible:
             _reap_strays()
-        if status == IDLE_EXIT << 8 and _hung_up(job_fd):
-            os._exit(0)
-        cpu_us = int((usage.ru_utime + usage.ru_stime) * 1e6)
-        write(control_fd, pack(status, usage.ru_maxrss, cpu_us))
+        if status == idle and _hung_up(job_fd):
+            exit(0)
+        tell(control_fd)
+
+
+class _NeedsMore:
+    """Asked for a module that none of the importers before it has: that is for a full zygote."""
+
+    def find_spec(self, *_: object, exit: Callable[[int], NoReturn] = os._exit) -> NoReturn:
+        exit(NEEDS_MORE)
 
 
 def _child(walls: Walls, parent: int, job_fd: int, result_fd: int) -> None:
@@ -111,14 +128,15 @@ def _try_out(walls: Walls) -> None:
         raise MissingPrimitive(max(code, 0))
 
 
-def _rehearse(walls: Walls, parent: int) -> None:
+def _rehearse(walls: Walls, parent: int, output: int, depth: int) -> None:
     """Take the child's path here, before the walls are up, until the interpreter has specialised
     its code and filled its caches: else every child would write, and so copy, those pages anew."""
     read_fd, write_fd = os.pipe()
     null = os.open(os.devnull, os.O_WRONLY)
-    job = dumps(("def f(x):\n    return [x]", "f", [("1", True)], 1, walls.usual, 100, 10))
-    for _ in range(16):
-        os.write(write_fd, job)
+    code = "def f(x):\n    return [x]"
+    for turn in range(32):
+        job = code, "f", [("1", True)], 1 + turn % 2, walls.usual, output, depth
+        os.write(write_fd, dumps(job))
         _child(walls, parent, read_fd, null)
     for fd in (read_fd, write_fd, null):
         os.close(fd)

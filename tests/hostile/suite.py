@@ -1,6 +1,6 @@
 """The hostile suite without a test framework: programs, canaries, and what has to hold after them.
 
-``python -m tests.hostile.suite --level 2 [--good N] [--every]`` runs it in any
+``python -m tests.hostile.suite --level 2 [--good N] [--every] [--lean]`` runs it in any
 interpreter that runs the sandbox, as any user; prints one line per violation, and exits with 1
 if there is one, with 3 if the level is not to be had here.
 
@@ -265,15 +265,25 @@ def judge(case: Case, outcome: Outcome, secret: str) -> Iterator[str]:
 
 
 def run(
-    box: Sandbox, cases: Sequence[Case], canary: Canary, good: int = 0, every: bool = False
+    box: Sandbox,
+    cases: Sequence[Case],
+    canary: Canary,
+    good: int = 0,
+    every: bool = False,
+    lean: bool | None = None,
 ) -> dict[str, list[str]]:
     """Violations by program; key "": of all together.
 
     With `good`, each program runs among as many good ones, whose verdicts are compared with those
-    of a clean run. With `every`, the canaries and processes are looked at after each program.
+    of a clean run. With `every`, the canaries and processes are looked at after each program. With
+    `lean`, all begin in zygotes of that kind, whatever their text says.
     """
+
+    def outcomes_of(jobs: Sequence[Job]) -> list[Outcome]:
+        return [future.result() for future in [box.submit_to(job, lean) for job in jobs]]
+
     neighbours = good_jobs(good * len(cases), canary.secret)
-    clean = [content(o) for o in box.run(neighbours)]
+    clean = [content(o) for o in outcomes_of(neighbours)]
     watch = Watch(box)
     found: dict[str, list[str]] = {"": []}
     batches = [[case] for case in cases] if every else [list(cases)]
@@ -283,7 +293,7 @@ def run(
         for case in batch:
             jobs += neighbours[done + len(jobs) - len(jobs) // (good + 1) :][:good]
             jobs.append(case.job(canary))
-        outcomes = box.run(jobs)
+        outcomes = outcomes_of(jobs)
         hostile = outcomes[good :: good + 1]
         beside = [content(o) for i, o in enumerate(outcomes) if i % (good + 1) != good]
         if beside != clean[done : done + len(beside)]:
@@ -314,6 +324,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--level", type=int, default=2)
     parser.add_argument("--good", type=int, default=1, help="good programs per hostile one")
     parser.add_argument("--every", action="store_true", help="look after each program")
+    parser.add_argument("--lean", action="store_true", help="all in lean zygotes first")
     args = parser.parse_args(argv)
     cases = [case for case in CASES if args.level in case.levels]
     with Canary() as canary:
@@ -322,7 +333,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"level {args.level} is not to be had here")
             return 3
         with box:
-            found = run(box, cases, canary, args.good, args.every)
+            found = run(box, cases, canary, args.good, args.every, args.lean or None)
     for name, violations in found.items():
         for violation in violations:
             print(f"{name or 'all'}: {violation}")

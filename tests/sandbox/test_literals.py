@@ -65,6 +65,33 @@ def test_round_trip(value):
     assert parse_value(text) == text
 
 
+def outcome(read, text):
+    try:
+        return read(text)
+    except LiteralError as error:
+        return type(error)
+
+
+@given(
+    st.recursive(
+        st.integers(-12, 12) | st.booleans() | st.sampled_from([None, "", "a", "b: 1", "it's"]),
+        lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner)
+        | st.dictionaries(st.integers(0, 3) | st.sampled_from("ab"), inner, max_size=3),
+        max_leaves=8,
+    ),
+    st.integers(0, 60), st.integers(0, 1), st.sampled_from(["", *"[](){}:,'0-1 "]),
+)  # fmt: skip
+@example({1: 2, 2: 3}, 7, 1, "1")  # a key twice
+def test_the_short_way_is_no_other_way(value, at, gone, put):
+    """Short flat texts are recognised without being parsed: also ones that are nearly right."""
+    text = repr(value)
+    text = text[:at] + put + text[at + gone :]
+    assert outcome(parse_value, text) == outcome(lambda t: to_text(value_of(t)), text)
+    assert outcome(parse_arguments, text) == outcome(
+        lambda t: ", ".join(map(to_text, arguments_of(t))), text
+    )
+
+
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
