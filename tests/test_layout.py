@@ -213,6 +213,11 @@ def test_importing_sandbox_loads_neither_jax_nor_azr_jax() -> None:
     assert not loaded & (ACCELERATED | {"numpy", "azr_jax"})
 
 
+@pytest.mark.parametrize("module", OURS)
+def test_tensorflow_is_never_imported(module: str) -> None:
+    assert "tensorflow" not in graph()[module]
+
+
 def test_gin_folder_is_no_package() -> None:
     """With an __init__.py it would hide the gin library."""
     assert not list((ROOT / "gin").rglob("*.py"))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -156,6 +159,48 @@ def test_export_with_a_tensorflow_about(finished: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "step 2" in done.stdout
     assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+@pytest.mark.soak
+def test_killed_within_saves_it_ends_as_the_unbroken_run(bucket: str, small_gin: Path) -> None:
+    def start(name: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "azr_jax", "train", "--gin_file", str(small_gin)]
+        command += ["--run_dir", f"{bucket}/{name}", "--gin_bindings", "RunConfig.save_every = 1"]
+        cache = {"JAX_COMPILATION_CACHE_DIR": f"{bucket}/cache", "JAX_PLATFORMS": "cpu"}
+        return subprocess.Popen(
+            [*command, "--steps", "12"],
+            env=os.environ | cache,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    assert start("whole").wait() == 0
+    steps = storage.locate(bucket) / "broken" / "checkpoints"
+    chance = random.Random(0)
+    for _ in range(8):
+        before = storage.names(steps)
+        process = start("broken")
+        while process.poll() is None and storage.names(steps) == before:
+            time.sleep(0.05)
+        time.sleep(chance.uniform(0, 1))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert start("broken").wait() == 0
+
+    def learnt(name: str) -> tuple[Any, ...]:
+        run = storage.locate(bucket) / name
+        manifest = json.loads(
+            storage.read(run / "checkpoints" / "12" / "manifest/data.json") or b""
+        )
+        rewards = [
+            {key: value for key, value in row.items() if key.startswith(("reward", "loss", "grad"))}
+            for row in read_rows(run / "metrics")
+        ]
+        kept = storage.names(run / "checkpoints")
+        return manifest["params"], manifest["optimizer"], rewards, kept
+
+    assert learnt("broken") == learnt("whole")
 
 
 def test_compiled_programs_are_kept_in_a_bucket(bucket: str) -> None:
