@@ -1,5 +1,6 @@
 # make train   set up, then run or resume Absolute Zero self-play on the embedded tiny model
 # make test    set up, then the tests; make lint, make types: the checks of style and of types
+# make plan    what `azr plan` needs beside: the compiler for TPUs (650 MB); its tests then run, too
 # make soak    the full counts, which take long; writes docs/soak.md
 # make peers   what the benchmarks measure against, in environments of their own
 #
@@ -14,7 +15,7 @@ RUN_DIR := runs/tiny
 PIP_FLAGS := --quiet --disable-pip-version-check --no-compile
 TRAIN_FLAGS := $(if $(SANDBOX_LEVEL),--gin_bindings 'RunConfig.sandbox_level = $(SANDBOX_LEVEL)')
 
-.PHONY: train test soak peers lint types
+.PHONY: train test plan soak peers lint types
 .DELETE_ON_ERROR:
 
 train: $(VENV)/installed
@@ -22,6 +23,8 @@ train: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m 'not soak'
+
+plan: $(VENV)/installed-plan
 
 soak: $(VENV)/installed-test
 	@$(VENV)/bin/python -m pytest -m soak --junitxml $(VENV)/soak.xml; code=$$?; \
@@ -60,6 +63,11 @@ $(VENV)/installed-test: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	@echo "Installing azr-jax and its test tools into $(VENV) ..."
 	@$(VENV)/bin/pip install $(PIP_FLAGS) -c constraints.txt -e '.[test]'
 	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-plan: $(VENV)/installed-test
+	@echo "Installing the compiler for TPUs into $(VENV) ..."
+	@$(VENV)/bin/pip install $(PIP_FLAGS) -c constraints.txt -e '.[plan]'
+	@touch $@
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

@@ -165,12 +165,9 @@ def _export(args: argparse.Namespace) -> None:
 def _plan(args: argparse.Namespace) -> None:
     _require_folder(args.json)
     os.environ["JAX_PLATFORMS"] = "cpu"  # chips that are here are left alone
-    from azr_jax.plan.command import RUN_ONLY, hardware_file, plan_command
+    from azr_jax.plan.command import parse_gin, plan_command
 
-    files = args.gin_file or [DEFAULT_RUN]
-    own = any(Path(name).parent.name == "hardware" for name in files)
-    hardware = hardware_file(args.topology)
-    config.parse(files if own else [*files, hardware], [*RUN_ONLY, *args.gin_bindings])
+    parse_gin(args.gin_file or [DEFAULT_RUN], args.topology, args.gin_bindings)
     found = plan_command(args.topology)
     if args.json is not None:
         _write_lines([found], args.json)

@@ -393,14 +393,11 @@ def _logprobs(
     valid_ids: int,
     chunk: int,
 ) -> tuple[Float[Array, "b t"], Float[Array, "b t"]]:
-    hidden: Any = model.apply({"params": params}, batch.tokens, batch.layout)
-    # Gathered once, not for every chunk; the chunks' gradients of it add up in float32.
-    name = "embedding" if model.config.tied_embeddings else "unembedding"
-    table = params[name]
-    whole = sharding.constrain(table.astype(model.config.dtype), "vd").astype(table.dtype)
+    variables = {"params": {**params, **_whole_tables(params, model.config.dtype)}}
+    hidden: Any = model.apply(variables, batch.tokens, batch.layout)
 
     def unembed(hidden: Array) -> Array:
-        logits: Any = model.apply({"params": {**params, name: whole}}, hidden, method="unembed")
+        logits: Any = model.apply(variables, hidden, method="unembed")
         return logits
 
     return batch_logprobs(
@@ -411,3 +408,15 @@ def _logprobs(
         valid_ids=valid_ids,
         chunk=chunk,
     )
+
+
+def _whole_tables(params: Params, dtype: str) -> Params:
+    """The tables of the vocabulary, each whole along d on every chip.
+
+    They are gathered once, not for every chunk of the loss; and a table cut along d would be read
+    for the rows of all data shards. Their gradients add up in float32.
+    """
+    tables = {name: params[name] for name in ("embedding", "unembedding") if name in params}
+    for name, table in tables.items():
+        tables[name] = sharding.constrain(table.astype(dtype), "vd").astype(table.dtype)
+    return tables

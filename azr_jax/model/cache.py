@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from azr_jax.model import backend
-from azr_jax.model.sharding import constrain
+from azr_jax.model.sharding import exchange_rows
 from azr_jax.model.transformer import VALUE_AXES, KVCache
 
 
@@ -31,28 +31,28 @@ def insert(
         axis, time = axes.index("b"), axes.index("s")
         size = min(into.shape[time], chunk.shape[time])
         chunk = jax.lax.slice_in_dim(chunk, 0, size, axis=time)
-        chunk = constrain(chunk, axes.replace("b", "."))
-
-        def one_group(rows: Array, source: Array, target: Array) -> Array:
-            place: list[Any] = [slice(None)] * rows.ndim
-            place[axis], place[time] = target, slice(size)
-            return rows.at[tuple(place)].set(jnp.take(chunk, source, axis=axis), mode="drop")
-
-        groups = jax.vmap(one_group, (axis, 0, 0), axis)
-        return _merge(groups(_split(into, axis, source.shape[0]), source, target), axis)
+        if source.shape[0] > 1:
+            return exchange_rows(into, chunk, source, target, axes=axes)
+        place: list[Any] = [slice(None)] * into.ndim
+        place[axis], place[time] = target[0], slice(size)
+        return into.at[tuple(place)].set(jnp.take(chunk, source[0], axis=axis), mode="drop")
 
     return _map_cache(copy, cache, chunk)
 
 
 def regroup(cache: KVCache, kept: Int[Array, "g n"], *, size: int) -> KVCache:
-    """The `kept` rows of each group, in a cache of `size` entries a row."""
+    """The `kept` rows of each group, in a cache of `size` entries a row.
+
+    Where as many rows are kept as there are, they keep their places.
+    """
 
     def gather(axes: str, x: Array) -> Array:
         axis, time = axes.index("b"), axes.index("s")
         if size < x.shape[time]:
             x = jax.lax.slice_in_dim(x, 0, size, axis=time)
-        take = jax.vmap(lambda rows, kept: jnp.take(rows, kept, axis=axis), (axis, 0), axis)
-        x = _merge(take(_split(x, axis, kept.shape[0]), kept), axis)
+        if kept.size < x.shape[axis]:
+            take = jax.vmap(lambda rows, kept: jnp.take(rows, kept, axis=axis), (axis, 0), axis)
+            x = _merge(take(_split(x, axis, kept.shape[0]), kept), axis)
         padding = [(0, 0)] * x.ndim
         padding[time] = (0, size - x.shape[time])
         return jnp.pad(x, padding)

@@ -13,6 +13,7 @@ from typing import Any
 
 import gin
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -165,3 +166,51 @@ def per_shard(
     out = P(*(named.get(letter) for letter in out_axes))
     mapped = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)
     return mapped(*arrays)
+
+
+def exchange_rows(
+    into: jax.Array, chunk: jax.Array, source: jax.Array, target: jax.Array, *, axes: str
+) -> jax.Array:
+    """`into` with rows of `chunk` copied in; rows, the axis `b`, are spread over the batch axes.
+
+    For each group of rows and each column of `source` and `target` [g, n]: row `source` of the
+    whole chunk becomes row `target` of the group, unless `target` lies past the group's end.
+    `chunk` may be shorter than `into` along the axes behind `b`. Parts of the chunk go round the
+    groups, so that no device ever holds more than two of them.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    names, groups = RULES.batch, source.shape[0]
+    axis = axes.index("b")
+    rows, own = into.shape[axis] // groups, chunk.shape[axis] // groups
+    ring = [(i, (i - 1) % groups) for i in range(groups)]
+
+    def local(into: jax.Array, chunk: jax.Array, source: jax.Array, target: jax.Array) -> jax.Array:
+        me = jax.lax.axis_index(names)
+
+        def copy(column: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            into, visiting, owner = carry
+            row = source[0, column] - owner * own
+            starts = [jnp.int32(0)] * into.ndim
+            starts[axis] = jnp.minimum(target[0, column], rows - 1)
+            old = jax.lax.dynamic_slice(
+                into, starts, [*visiting.shape[:axis], 1, *visiting.shape[axis + 1 :]]
+            )
+            new = jax.lax.dynamic_index_in_dim(visiting, jnp.clip(row, 0, own - 1), axis)
+            here = (row >= 0) & (row < own) & (target[0, column] < rows)
+            into = jax.lax.dynamic_update_slice(into, jnp.where(here, new, old), starts)
+            return into, visiting, owner
+
+        def visit(step: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
+            into, visiting = carry
+            start = (into, visiting, (me + step) % groups)
+            into, _, _ = jax.lax.fori_loop(0, source.shape[1], copy, start)
+            return into, jax.lax.ppermute(visiting, names, ring)
+
+        return jax.lax.fori_loop(0, groups, visit, (into, chunk))[0]
+
+    specs = [partition(x.shape, axes, mesh) for x in (into, chunk)]
+    index = P(names, None)
+    mapped = jax.shard_map(
+        local, mesh=mesh, in_specs=(*specs, index, index), out_specs=specs[0], check_vma=False
+    )
+    return mapped(into, chunk, source, target)

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 from azr_jax.model import attention, backend
 from azr_jax.model.attention import Layout
 from azr_jax.model.config import ModelConfig
-from azr_jax.model.sharding import constrain
+from azr_jax.model.sharding import constrain, per_shard
 
 Params = Any
 """The parameter tree: {"embedding", "layers": {name: [l, ...]}, "final_norm", "unembedding"?}."""
@@ -174,11 +174,17 @@ class Transformer(nn.Module):
         A stacked cache rides in the layer scan's carry, so that it is updated in place. Positions
         past the end of the cache write nothing.
         """
-        at = {"b": jnp.arange(tokens.shape[0]), "s": positions}
 
         def write(cache: Array, axes: str, new: Array, *layer: Array) -> Array:
-            entry = (*layer, *(at.get(axis, slice(None)) for axis in axes))
-            return cache.at[entry].set(new[:, 0].astype(cache.dtype))
+            def local(cache: Array, new: Array, positions: Array, *layer: Array) -> Array:
+                at = {"b": jnp.arange(new.shape[0]), "s": positions}
+                return cache.at[(*layer, *(at.get(axis, slice(None)) for axis in axes))].set(new)
+
+            # Each chip its own rows: the compiler would send every row's entry to every chip.
+            whole = f"l{axes}" if layer else axes
+            arrays = cache, new[:, 0].astype(cache.dtype), positions, *map(jnp.asarray, layer)
+            cut = (whole, "bke", "b", *("" for _ in layer))
+            return per_shard(local, *arrays, axes=cut, out_axes=whole)
 
         def attend(q: Array, k: Array, v: Array, state: Any) -> tuple[Array, Any]:
             keys = write(state[0], backend.key_axes(), k)
@@ -208,14 +214,16 @@ class Transformer(nn.Module):
         return backend.matmul(hidden, table.T).astype(jnp.float32)
 
     def _embed(self, tokens: Int[Array, "b t"]) -> Float[Array, "b t d"]:
-        return constrain(self.embedding[tokens].astype(self.config.dtype), "bTd")
+        # Cut along time only then: at once, every chip would gather the whole table.
+        x = constrain(self.embedding[tokens].astype(self.config.dtype), "btd")
+        return constrain(x, "bTd")
 
     def _run(
         self, x: Float[Array, "b t d"], positions: Int[Array, "b t"], attend: Attend, state: Any
     ) -> tuple[Float[Array, "b t d"], Any]:
         """All layers. With `state` None, `attend`'s results are stacked on `l` instead."""
         cfg = self.config
-        rope = backend.materialise(*rope_tables(positions, cfg))
+        rope = backend.materialise(*rope_tables(constrain(positions, "bt"), cfg))
 
         def layer(carry: tuple[Array, Any], weights: dict[str, Array]) -> tuple[Any, Any]:
             x, state = carry
@@ -242,7 +250,7 @@ class Transformer(nn.Module):
     ) -> tuple[Float[Array, "b t d"], tuple[Any, ...]]:
         """All layers one by one, each with its own state; inference only."""
         cfg = self.config
-        rope = backend.materialise(*rope_tables(positions, cfg))
+        rope = backend.materialise(*rope_tables(constrain(positions, "bt"), cfg))
         results = []
         layers = self.layers
         if not isinstance(layers, tuple):

@@ -1,46 +1,75 @@
-"""`azr plan`: from parsed gin and the name of a slice to its table."""
+"""`azr plan`: from gin and the name of a slice to its table."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
 
 from azr_jax import config as gin_config
+from azr_jax.errors import UserError
 from azr_jax.model.sharding import MeshConfig, make_mesh
-from azr_jax.plan import report, roofline
-from azr_jax.plan.phases import PHASES, Compiler, Phase, Sizes
+from azr_jax.plan import report
+from azr_jax.plan.phases import PHASES, Compiler, Phase, Program, Sizes
 from azr_jax.plan.roofline import Estimate
+from azr_jax.plan.step import Load, Step, estimates, step
 from azr_jax.plan.topology import Topology, devices, find
 from azr_jax.run import RunConfig
 
 RUN_ONLY = (
-    *("INIT_CHECKPOINT = ''", "RUN_DIR = ''", "TOTAL_STEPS = 1"),
-    *("RunConfig.run_dir = ''", "RunConfig.total_steps = 1"),
+    *("INIT_CHECKPOINT = ''", "RUN_DIR = ''"),
+    "RunConfig.run_dir = ''",
 )
 """What a plan does not need to be told. Bindings of the user's come after them."""
 
+ONE_STEP = ("TOTAL_STEPS = 1", "RunConfig.total_steps = 1")
 
-def hardware_file(name: str) -> str:
-    """The gin file of a slice's generation.
+
+@dataclass(frozen=True)
+class Planned:
+    """A run on a slice: its programs compiled, what they need, how long they take at least."""
+
+    topology: Topology
+    compiler: Compiler
+    phases: dict[str, Phase]
+    estimates: dict[str, Estimate]
+    load: Load
+    step: Step
+
+    @property
+    def fits(self) -> bool:
+        return report.fits(self.topology, self.phases)
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON of `azr plan --json`."""
+        sizes = self.compiler.programs.sizes
+        slots, cache = self.compiler.sizes.sampler.slots, sizes.cache[-1]
+        return report.to_json(self.topology, slots, cache, self.phases)
+
+
+def parse_gin(files: Sequence[str], slice_name: str, bindings: Sequence[str] = ()) -> None:
+    """Parses a run's gin for a plan: without what only a run needs, and with the slice's hardware
+    file, unless one is among `files`.
 
     Raises:
-      UserError: there is no such slice.
+      UserError: there is no such slice, or a mistake in the gin.
     """
-    return f"hardware/{find(name).chip.generation}.gin"
+    own = any(Path(name).parent.name == "hardware" for name in files)
+    hardware = [] if own else [f"hardware/{find(slice_name).chip.generation}.gin"]
+    try:
+        gin_config.parse([*files, *hardware], [*RUN_ONLY, *bindings])
+        gin_config.build("RunConfig")
+    except UserError:  # a run file that leaves the number of steps open
+        gin_config.parse([*files, *hardware], [*RUN_ONLY, *ONE_STEP, *bindings])
 
 
-def plan_command(name: str) -> dict[str, Any]:
-    """Compiles what the parsed gin describes for a slice and prints the table; returns the JSON.
-
-    Raises:
-      UserError: an unknown slice, no compiler, a mesh that does not fill the slice, sizes that do
-        not divide over it.
-    """
-    topology = find(name)
+def configured() -> tuple[Sizes, MeshConfig]:
+    """What the parsed gin says of a run's programs and their mesh."""
     run: RunConfig = gin_config.build("RunConfig")
-    mesh_config: MeshConfig = gin_config.build("MeshConfig")
     sizes = Sizes(
         model=gin_config.build("ModelConfig"),
         sampler=gin_config.build("SamplerConfig"),
@@ -51,49 +80,49 @@ def plan_command(name: str) -> dict[str, Any]:
         batch_rows=run.batch_rows,
         row_tokens=max(run.row_tokens),
     )
-    compiler = Compiler(sizes, make_mesh(mesh_config, devices(topology)))
+    return sizes, gin_config.build("MeshConfig")
+
+
+def plan(
+    slice_name: str,
+    known: dict[str, Program] | None = None,
+    compiled: Callable[[str], None] = lambda phase: None,
+) -> Planned:
+    """Compiles what the parsed gin describes for a slice. `known`: see `Compiler`.
+
+    Raises:
+      UserError: an unknown slice, no compiler, a mesh that does not fill the slice, sizes that do
+        not divide over it.
+    """
+    topology = find(slice_name)
+    sizes, mesh_config = configured()
+    load = Load.of(gin_config.build("PlayConfig"), gin_config.build("RunConfig"))
+    compiler = Compiler(sizes, make_mesh(mesh_config, devices(topology)), known)
     phases: dict[str, Phase] = {}
+    for phase_name, phase in compiler.phases():
+        phases[phase_name] = phase
+        compiled(phase_name)
+    bounds = estimates(topology, compiler, phases)
+    return Planned(topology, compiler, phases, bounds, load, step(topology, compiler, bounds, load))
+
+
+def plan_command(slice_name: str) -> dict[str, Any]:
+    """Plans what the parsed gin describes and prints the table; returns the JSON.
+
+    Raises:
+      UserError: as `plan` does.
+    """
     console = Console()
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("compiling", total=len(PHASES))
-        for phase_name, phase in compiler.phases():
-            phases[phase_name] = phase
-            progress.update(task, advance=1, description=f"compiled {phase_name}")
-    report.show(console, topology, phases, estimates(topology, compiler, phases))
-    slots, cache = sizes.sampler.slots, compiler.programs.sizes.cache[-1]
-    return report.to_json(topology, slots, cache, phases)
-
-
-def estimates(
-    topology: Topology, compiler: Compiler, phases: dict[str, Phase]
-) -> dict[str, Estimate]:
-    """Roofline of a chunk of prefill, a decode slice, a micro-batch of log-probs, an update."""
-    sizes, model, chip = compiler.sizes, compiler.sizes.model, topology.chip
-    sampler, longest = sizes.sampler, compiler.programs.sizes.cache[-1]
-    prompt = compiler.programs.sizes.prompt[-1]
-    chunk_tokens = compiler.programs.sizes.prefill_rows * prompt
-    slice_tokens = sampler.slots * sampler.slice_tokens
-    micro_tokens = compiler.micro_batch_rows * sizes.row_tokens
-    state, weights, cache = compiler.resident()
-
-    def of(name: str, flops: float, hbm: float) -> Estimate:
-        sent = sum(phases[name].traffic.bytes.values())
-        return roofline.bound(chip, topology.chips, flops, hbm, sent)
-
-    return {
-        "prefill": of("prefill", roofline.forward_flops(model, chunk_tokens, prompt), weights),
-        "decode": of(
-            "decode",
-            roofline.forward_flops(model, slice_tokens, 2 * longest),
-            (weights + cache) * sampler.slice_tokens,
-        ),
-        "logprob": of(
-            "logprob", roofline.forward_flops(model, micro_tokens, sizes.row_tokens), state / 3
-        ),
-        "update": of(
-            "update",
-            roofline.update_flops(model, compiler.batch_rows * sizes.row_tokens, sizes.row_tokens),
-            2 * state,
-        ),
-        "reshard": of("reshard", 0.0, state / 3 + weights),
-    }
+        planned = plan(
+            slice_name,
+            compiled=lambda phase: progress.update(
+                task, advance=1, description=f"compiled {phase}"
+            ),
+        )
+    report.show(console, planned.topology, planned.phases, planned.estimates)
+    report.show_step(console, planned.topology, planned.load, planned.step)
+    for line in report.verdict(planned.topology, planned.phases):
+        console.print(line, highlight=False)
+    return planned.to_json()

@@ -90,8 +90,14 @@ class Compiler:
     Each program once, at its largest size: the smaller ones need less.
     """
 
-    def __init__(self, sizes: Sizes, mesh: jax.sharding.Mesh) -> None:
-        """Raises UserError where sizes do not divide over the mesh."""
+    def __init__(
+        self, sizes: Sizes, mesh: jax.sharding.Mesh, known: dict[str, Program] | None = None
+    ) -> None:
+        """`known`: programs of the same sizes and mesh that were compiled before; grows.
+
+        Raises:
+          UserError: sizes that do not divide over the mesh.
+        """
         self.sizes, self.mesh = sizes, mesh
         self.model = Transformer(sizes.model)
         self._optimizer = make_optimizer(sizes.optimizer, total_steps=1)
@@ -101,7 +107,7 @@ class Compiler:
             self.programs = Programs(
                 self.model, sizes.sampler, mesh, stop_ids=(0,), valid_ids=sizes.model.vocab_size
             )
-        self._done: dict[str, Program] = {}
+        self._done = {} if known is None else known
 
     @property
     def micro_batch_rows(self) -> int:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from azr_jax.plan.phases import GIB, Phase
 from azr_jax.plan.roofline import Estimate
+from azr_jax.plan.step import COMPLETION_SHARE, PROMPT_SHARE, Load, Step
 from azr_jax.plan.topology import Topology
 
 ADVICE = {
@@ -75,7 +76,19 @@ def show(
     console.print(table)
     for name, phase in phases.items():
         console.print(f"{name}: {_collectives(phase) or 'no collectives'}", highlight=False)
-    for line in verdict(topology, phases):
+
+
+def show_step(console: Console, topology: Topology, load: Load, step: Step) -> None:
+    """The least time of a step, and the chip-hours of the run."""
+    parts = ", ".join(f"{name} {_seconds(seconds)}" for name, seconds in step.seconds.items())
+    hours = step.total * load.steps / 3600
+    for line in (
+        f"a step: {load.completions} completions, {load.trained} of them trained on; "
+        f"at least {_seconds(step.total)} ({parts})",
+        f"a run of {load.steps} steps: at least {hours:.4g} h, {step.chip_hours:.4g} chip-hours",
+        f"assumed: prompts of {PROMPT_SHARE:g} and completions of {COMPLETION_SHARE:g} of their "
+        "limits in the mean; every peak reached, which none is: expect twice the time",
+    ):
         console.print(line, highlight=False)
 
 

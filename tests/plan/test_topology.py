@@ -8,6 +8,7 @@ import pytest
 
 from azr_jax.errors import UserError
 from azr_jax.plan import topology
+from tests.plan.small import needs_compiler
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def test_the_message_names_slices_of_the_generation() -> None:
         topology.find("v5e-24")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu: extra [plan]")
+@needs_compiler
 @pytest.mark.parametrize("name", topology.names())
 def test_the_compiler_knows_every_slice(name: str) -> None:
     found = topology.find(name)
