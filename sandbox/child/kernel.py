@@ -236,7 +236,7 @@ class Walls:
             space = self._base_bytes + (memory_mb << 20)
             made.append(self._limit(RLIMIT_AS, space, space))
         if self.level < 2:  # where a program could delete its timers
-            whole = int(cpu_s * calls) + 2
+            whole = int(cpu_s * (calls + SLACK)) + 1
             made.append(self._limit(RLIMIT_CPU, whole, whole))
         number = 0  # a new process counts its timers from here
         for times in (1,) if calls == 1 else (1 + SLACK, calls + SLACK):

@@ -49,7 +49,7 @@ class PortableWalls:
         if not self._armed:
             return
         cpu_s, _, memory_mb = budget
-        whole = int(cpu_s * calls) + 2
+        whole = int(cpu_s * calls) + 1
         try:
             resource.setrlimit(resource.RLIMIT_CPU, (whole, whole))
         except (OSError, ValueError):
