@@ -196,9 +196,9 @@ class Hosts:
     def _leave_alone(self, watch: Watch, error: BaseException) -> None:
         """This process fails and the others do not, or not yet."""
         code = 2 if isinstance(error, UserError) else 1
-        if code == 1 and isinstance(error, Exception):
-            watch.wait_for_news()  # most often it is another that failed: then this ends here
-        text = " ".join(str(error).split()) or type(error).__name__
+        if code == 1 and not isinstance(error, KeyboardInterrupt):
+            watch.wait_for_news()  # most often another is lost, which is why: then this ends here
+        text = " ".join(str(error).split()).removeprefix("azr: ") or type(error).__name__
         watch.tell("failed", f"{self.names[self.index]} failed: {text[:500]}", code)
         watch.linger()
         # Else jax waits for the others to leave with this one.

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import math
+import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -84,8 +85,9 @@ def join(settings: Settings) -> Hosts:
     Raises:
       SystemExit: they cannot be reached.
     """
-    on_pod = settings.coordinator is None and cloud_tpu_init.running_in_cloud_tpu_vm
-    if not on_pod and (settings.processes or 1) == 1:
+    wanted = os.environ.get("JAX_PLATFORMS") or "tpu"
+    on_tpu = cloud_tpu_init.running_in_cloud_tpu_vm and "tpu" in wanted
+    if settings.coordinator is None and not on_tpu:
         return _alone(settings)
     last_words = _initialize(settings)
     if distributed.global_state.num_processes == 1:

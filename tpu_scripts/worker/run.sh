@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# On one TPU worker: the run as a process that outlives the connection.
+# On one TPU worker: the run as a process that outlives the connection. All workers get the same
+# command: azr finds the other hosts of the pod by itself, and ends with them.
 #   run.sh start REVISION COMMAND… | stop SECONDS | status
 # status prints "azr-worker HOST STATE REVISION"; STATE: bare, idle, running, stopped, lost, exit-N.
 # Exit code 3: trying again is useless.
