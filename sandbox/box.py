@@ -40,8 +40,10 @@ class Sandbox:
         limits: budgets of each call.
         level: 3 full (seccomp, landlock, namespaces), 2 kernel (seccomp), 1 process (rlimits and
             kill only: no wall around files and network). Never lowered silently.
-        workers: programs that run at once; default: one more than the cores this process may use,
-            so that none idles while a verdict is handed over. The CPU limit is on CPU time.
+        workers: programs that run at once, not counting up to as many that have run for longer than
+            10 ms; default: one more than the cores this process may use, so that none idles while
+            a verdict is handed over. The CPU limit is on CPU time. The memory of them all is at
+            most 2 * workers * (memory_mb + some 10 MiB).
         cache_size: verdicts remembered; 0 for none. INFRA never is.
         interpreters: of different hash seeds, that have to agree on a deterministic job; with 1
             only its two calls in one process have to, which misses the order of a set.

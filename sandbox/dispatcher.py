@@ -1,8 +1,9 @@
 """One thread that feeds requests to zygotes and collects what the kernel says of their children.
 
 It sleeps in `select` (epoll); it holds no verdict logic (`sandbox.box`) and decodes nothing
-(`sandbox.wire`). Zygotes are spawned on demand, at most `workers` of each kind (hash seed, lean or
-full), of which at most `workers` run a program at any time.
+(`sandbox.wire`). Zygotes of each kind (hash seed, lean or full) are spawned on demand. At most
+`workers` run a young program at any time, and as many a slow one: an endless loop holds up nobody,
+and where several come together they share the cores instead of ending one after another.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _BOOTSTRAP = (
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "LD_BIND_NOW": "1", "TZ": "UTC"}
 _RETRIES = 2
 _START_GRACE_S = 60.0
-_QUIET_S = 0.01  # a result pipe is watched only for jobs that run longer than this
+_YOUNG_S = 0.01  # then a program is slow: its result pipe is watched, its worker does another job
 _READ = 1 << 20
 
 
@@ -157,7 +158,7 @@ class _Pool:
 
 
 class Dispatcher(threading.Thread):
-    """Runs requests on at most `workers` children at once until `close`.
+    """Runs requests on `workers` children at once, and as many slow ones, until `close`.
 
     Zygotes are prepared for jobs under the limits `usual`; others cost a little more.
     """
@@ -170,6 +171,7 @@ class Dispatcher(threading.Thread):
         self._incoming: deque[Request] = deque()
         self._pools = [_Pool(flavour, lean) for flavour in (1, 0) for lean in (True, False)]
         self._busy: dict[_Zygote, None] = {}  # in order of start
+        self._slow = 0
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -186,8 +188,8 @@ class Dispatcher(threading.Thread):
         """Queue a request; from any thread."""
         request.since = time.monotonic()
         self._incoming.append(request)
-        # With all workers busy the end of a child wakes it soon enough.
-        if self._asleep and len(self._busy) < self._workers:
+        # With all workers busy it wakes up soon enough by itself.
+        if self._asleep and self._has_room():
             self._wake()
 
     def close(self) -> None:
@@ -239,14 +241,14 @@ class Dispatcher(threading.Thread):
         now = time.monotonic()
         for zygote in self._busy:
             if not zygote.watched:
-                return max(0.0, zygote.started + _QUIET_S - now)
+                return max(0.0, zygote.started + _YOUNG_S - now)
         return 1.0
 
     def _accept(self) -> None:
         while self._incoming:
             request = self._incoming.popleft()
             self._pool(request).waiting.append(request)
-        while len(self._busy) < self._workers:
+        while self._has_room():
             pool = self._next_pool()
             if pool is None:
                 break
@@ -260,6 +262,9 @@ class Dispatcher(threading.Thread):
             self._send(zygote, pool.waiting.popleft())
         self.counters.queued = sum([len(pool.waiting) for pool in self._pools])
         self.counters.busy = len(self._busy)
+
+    def _has_room(self) -> bool:
+        return len(self._busy) - min(self._slow, self._workers) < self._workers
 
     def _pool(self, request: Request) -> _Pool:
         return self._pools[2 * (1 - request.flavour) + (not request.lean)]
@@ -376,6 +381,7 @@ class Dispatcher(threading.Thread):
         if zygote.watched:
             self._selector.unregister(zygote.result_fd)
             zygote.watched = False
+            self._slow -= 1
         if zygote.unsent:
             self._selector.unregister(zygote.job_fd)
         zygote.request = None
@@ -417,10 +423,11 @@ class Dispatcher(threading.Thread):
         hung = []
         for zygote in self._busy:
             age = now - zygote.started
-            if age < _QUIET_S:
+            if age < _YOUNG_S:
                 break
             if not zygote.watched:
                 zygote.watched = True
+                self._slow += 1
                 self._selector.register(
                     zygote.result_fd, selectors.EVENT_READ, (zygote, self._on_result)
                 )

@@ -11,7 +11,7 @@ LAST = 135
 TESTS: dict[int, tuple[str, ...]] = {
     # A program just under its CPU limit on an oversubscribed machine is right.
     17: ("hostile/test_load.py::test_just_under_the_limit_beside_busy_loops",),
-    # A hundred memory bombs at once stay within workers x limit.
+    # A hundred memory bombs at once stay within 2 x workers x limit.
     28: ("hostile/test_load.py::test_a_hundred_bombs",),
     # A deep answer meets the parent's parser.
     34: ("sandbox/test_literals.py::test_caps", "sandbox/test_fuzz.py::test_deep_texts"),

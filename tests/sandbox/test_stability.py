@@ -40,6 +40,11 @@ def test_nothing_grows(count):
                 resident_mib(os.getpid()),
             )
 
+        sleep = "import time\ndef f(n):\n    time.sleep(0.5)\n    return n + {}"
+        sleepers = [Job(sleep.format(k), ("1",)) for k in range(2 * box.workers)]
+        for kind in (True, False):  # as many zygotes of each kind as there will ever be
+            for future in [box.submit_to(job, kind) for job in sleepers]:
+                assert future.result().status == "OK"
         batch = 200
         for start in range(0, 2 * batch, batch):
             box.run(jobs_from(10**7 + start, batch))
