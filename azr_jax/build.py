@@ -22,7 +22,8 @@ from azr_jax.model.sharding import make_mesh
 from azr_jax.policy import Policy, keep_tokenizer, load_policy
 from azr_jax.report.progress import Progress
 from azr_jax.report.summary import read_summary
-from azr_jax.run import Run, RunConfig
+from azr_jax.run import Run
+from azr_jax.run_config import RunConfig
 from azr_jax.selfplay import seeds
 from azr_jax.selfplay.play import PlayConfig, SelfPlay
 from azr_jax.selfplay.rewards import RewardConfig

@@ -26,7 +26,7 @@ from azr_jax import storage
 from azr_jax.errors import UserError
 
 CONFIGURABLES = {
-    "RunConfig": "azr_jax.run",
+    "RunConfig": "azr_jax.run_config",
     "PlayConfig": "azr_jax.selfplay.state",
     "RewardConfig": "azr_jax.selfplay.rewards",
     "Limits": "sandbox",

@@ -11,13 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import gin
 import jax
 import numpy as np
 from rich.console import Console
 
 from azr_jax import observe, storage
-from azr_jax.errors import UserError
 from azr_jax.evals import heldout
 from azr_jax.evals.heldout import EvalConfig, Measured
 from azr_jax.hosts.group import Hosts
@@ -32,79 +30,13 @@ from azr_jax.report.metrics import NoWriter, SegmentWriter, read_rows
 from azr_jax.report.progress import Progress
 from azr_jax.report.summary import Summary, make_summary, read_summary, write_summary
 from azr_jax.rollout import EVALUATE, Rollout, prompts_of
+from azr_jax.run_config import RunConfig
 from azr_jax.selfplay import seeds
 from azr_jax.selfplay.play import Proposal, Request, Scored, SelfPlay, SelfPlayState
 from azr_jax.signals import Stopper
 
 SCORE = "heldout/dev"
 """The column of the metrics that tells the best checkpoint."""
-
-
-@gin.configurable
-@dataclass(frozen=True)
-class RunConfig:
-    """What one run does.
-
-    init_checkpoint: "tiny" (the embedded model), a Hugging Face folder, or a run or step directory.
-    seed_files: triplet files to start from; empty: the model seeds itself from the zero triplet.
-    temperature: of all sampling in self-play; the loss uses the same one.
-    train_propose: False leaves the proposer's completions out of the update.
-    estimate_reuse: train on the difficulty samples too: they are on-policy solver samples.
-    whiten: what TRR++ counts once, a token (the original's code) or a sequence (Eq. 8).
-    row_tokens, micro_rows: the packed batch: lengths that a row may have, and the rows that a data
-        shard computes at a time. batch_rows: rows come in multiples of it, so that there are few
-        shapes to compile.
-    stall_s: seconds after which a run in which nothing moves is ended, its stacks in the log (of
-        all hosts); 0: never. The longest compilation must fit.
-    max_infra_share: a step in which the sandbox itself fails at more of its jobs ends the run; what
-        is lost up to there is masked.
-    gap_warning, max_gap: mean |log-prob of the update - log-prob of the sampler|, in nats a token,
-        of a group: above the first a step warns, above the second the run ends.
-    save_every: steps between checkpoints. keep: so many of the newest stay, and beside them every
-        step that keep_every divides (0: none). samples_every: steps between samples on disk.
-    """
-
-    run_dir: str
-    total_steps: int
-    init_checkpoint: str = "tiny"
-    seed_files: tuple[str, ...] = ()
-    seed: int = 0
-    temperature: float = 1.0
-    train_propose: bool = True
-    estimate_reuse: bool = False
-    whiten: Literal["token", "sequence"] = "token"
-    row_tokens: tuple[int, ...] = (256,)
-    micro_rows: int = 16
-    batch_rows: int = 16
-    sandbox_level: int = 2
-    stall_s: float = 1800.0
-    max_infra_share: float = 0.05
-    gap_warning: float = 0.05
-    max_gap: float = 0.5
-    save_every: int = 10
-    keep: int = 2
-    keep_every: int = 0
-    samples_every: int = 5
-
-    def __post_init__(self) -> None:
-        if self.total_steps < 1:
-            raise UserError(f"RunConfig.total_steps is at least 1, not {self.total_steps}")
-        if not self.temperature > 0:
-            raise UserError(
-                f"RunConfig.temperature is {self.temperature}: self-play samples, never greedily"
-            )
-        least = {"save_every": 1, "keep": 1, "keep_every": 0, "samples_every": 1}
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise UserError(f"RunConfig.{name} is at least {value}, not {getattr(self, name)}")
-        if not self.stall_s >= 0:
-            raise UserError(f"RunConfig.stall_s is at least 0, not {self.stall_s}")
-        if not 0 <= self.max_infra_share <= 1:
-            raise UserError(
-                f"RunConfig.max_infra_share is between 0 and 1, not {self.max_infra_share}"
-            )
-        if self.sandbox_level not in (1, 2, 3):
-            raise UserError(f"RunConfig.sandbox_level is 1, 2 or 3, not {self.sandbox_level}")
 
 
 @dataclass

@@ -18,7 +18,7 @@ from azr_jax.plan.phases import PHASES, Compiler, Phase, Program, Sizes
 from azr_jax.plan.roofline import Estimate
 from azr_jax.plan.step import Load, Step, estimates, step
 from azr_jax.plan.topology import Topology, devices, find
-from azr_jax.run import RunConfig
+from azr_jax.run_config import RunConfig
 
 RUN_ONLY = (
     *("INIT_CHECKPOINT = ''", "RUN_DIR = ''"),
