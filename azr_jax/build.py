@@ -18,7 +18,7 @@ from azr_jax.learn.checkpoint import Checkpoints, describe
 from azr_jax.learn.update import LossConfig, OptimizerConfig, make_optimizer, make_update
 from azr_jax.model.config import ModelConfig
 from azr_jax.model.sampler import Sampler, SamplerConfig
-from azr_jax.model.sharding import make_mesh
+from azr_jax.model.sharding import make_mesh, require_heads
 from azr_jax.policy import Policy, keep_tokenizer, load_policy
 from azr_jax.report.progress import Progress
 from azr_jax.report.summary import read_summary
@@ -73,6 +73,7 @@ def open_run(hosts: Hosts | None = None) -> Iterator[Run]:
     checkpoints = Checkpoints(directory / "checkpoints", config.keep, config.keep_every)
     resumes = hosts.from_first(lambda: bool(checkpoints.steps()), "looking for checkpoints")
     policy = load_policy(config.init_checkpoint, mesh, model, with_params=not resumes)
+    require_heads(mesh_config, mesh, policy.model.config.heads, policy.model.config.kv_heads)
     tokenizer = policy.tokenizer
     optimizer = make_optimizer(optimization, config.total_steps)
     sampler = Sampler(policy.model, sampling, mesh, tokenizer, config.seed)

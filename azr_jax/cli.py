@@ -165,10 +165,12 @@ def _export(args: argparse.Namespace) -> None:
 def _plan(args: argparse.Namespace) -> None:
     _require_folder(args.json)
     os.environ["JAX_PLATFORMS"] = "cpu"  # chips that are here are left alone
-    from azr_jax.plan.command import parse_gin, plan_command
+    from azr_jax.plan.command import parse_gin, plan_command, search_command
 
-    parse_gin(args.gin_file or [DEFAULT_RUN], args.topology, args.gin_bindings)
-    found = plan_command(args.topology)
+    if not (args.topology or args.search):
+        raise UserError("azr plan needs --topology, as in v5e-16, or --search")
+    parse_gin(args.gin_file or [DEFAULT_RUN], args.topology or "v4", args.gin_bindings)
+    found = search_command(args.topology) if args.search else plan_command(args.topology)
     if args.json is not None:
         _write_lines([found], args.json)
 
@@ -292,7 +294,12 @@ def _parser() -> _Parser:
     plan = command(
         "plan", _plan, "compile a run for a TPU slice, without one: does it fit?", gin=True
     )
-    plan.add_argument("--topology", metavar="NAME", required=True, help="v4-16, v5e-16, v5p-16 …")
+    plan.add_argument("--topology", metavar="NAME", default="", help="v4-16, v5e-16, v5p-16 …")
+    plan.add_argument(
+        "--search",
+        action="store_true",
+        help="propose the cheapest slice that fits; --topology v5e: of that generation",
+    )
     plan.add_argument("--json", type=_local, metavar="FILE", help="write the numbers there")
 
     report = command("report", _report, "write the HTML report of a run")

@@ -22,9 +22,10 @@ from typing import Any
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 os.environ["JAX_PLATFORMS"] = "cpu"
 
-from azr_jax.plan.command import Planned, parse_gin, plan
+from azr_jax.plan.command import Planned, configured, load, parse_gin, plan
 from azr_jax.plan.hlo import Traffic
 from azr_jax.plan.phases import GIB, Program
+from azr_jax.plan.topology import find
 from benchmarks.beside import finish
 
 PAIRS: tuple[tuple[str, str, int], ...] = (
@@ -70,10 +71,11 @@ def _row(program: Program) -> dict[str, Any]:
     return {**row, "counts": program.traffic.counts, "bytes": program.traffic.bytes}
 
 
-def planned(model: str, slice_name: str, slots: int, folder: Path) -> Planned:
-    """The plan of a run file of gin/runs for a slice; programs come from `folder` if they can."""
-    parse_gin([f"runs/azr_{model}.gin"], slice_name, [f"SamplerConfig.slots = {slots}"])
-    return plan(slice_name, known=Cache(folder / f"{model}-{slice_name}-{slots}.json"))
+def planned(model: str, slice_name: str, bindings: tuple[str, ...], cache: Path) -> Planned:
+    """The plan of a run file of gin/runs for a slice; programs come from `cache` if they can."""
+    print(f"{model} on {slice_name} {' '.join(bindings)}", file=sys.stderr, flush=True)
+    parse_gin([f"runs/azr_{model}.gin"], slice_name, bindings)
+    return plan(find(slice_name), *configured(), load(), known=Cache(cache))
 
 
 HEADER = (
@@ -100,15 +102,20 @@ def main() -> None:
     args = parser.parse_args()
     lines, rows = [], []
     for model, slice_name, slots in PAIRS:
-        if args.only not in f"{model}-{slice_name}":
-            continue
-        print(f"{model} on {slice_name}, {slots} slots", file=sys.stderr, flush=True)
-        found = planned(model, slice_name, slots, args.cache)
-        lines.append(line(model, found))
-        step = {"step_s": found.step.seconds, "chip_hours": found.step.chip_hours}
-        rows.append({"model": model, **found.to_json(), **step})
+        name = f"{model}-{slice_name}"
+        if args.only in name:
+            slots_of = (f"SamplerConfig.slots = {slots}",)
+            found = planned(model, slice_name, slots_of, args.cache / f"{name}-{slots}.json")
+            lines.append(line(model, found))
+            rows.append(summary(model, found))
     print(HEADER, *lines, sep="\n")
     finish(args.json, {}, rows)
+
+
+def summary(model: str, found: Planned) -> dict[str, Any]:
+    step = {"step_s": found.step.seconds, "chip_hours": found.step.chip_hours}
+    sent = {name: dict(phase.traffic.bytes) for name, phase in found.phases.items()}
+    return {"model": model, **found.to_json(), **step, "bytes": sent}
 
 
 if __name__ == "__main__":

@@ -26,11 +26,15 @@ MESH_AXES = ("data", "fsdp", "tensor")
 @gin.configurable
 @dataclass(frozen=True)
 class MeshConfig:
-    """Devices along each mesh axis; one of them may be -1: all that remain."""
+    """Devices along each mesh axis; one of them may be -1: all that remain.
+
+    replicate_kv_heads: `tensor` need not divide the KV heads; each device then holds all of them.
+    """
 
     data: int = -1
     fsdp: int = 1
     tensor: int = 1
+    replicate_kv_heads: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,22 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     return jax.make_mesh(
         tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=list(devices)
     )
+
+
+def require_heads(config: MeshConfig, mesh: Mesh, heads: int, kv_heads: int) -> None:
+    """Heads that the tensor axis can hold.
+
+    Raises:
+      UserError: heads that do not divide, or KV heads that would be replicated without a word.
+    """
+    tensor = mesh.shape["tensor"]
+    if heads % tensor:
+        raise UserError(f"MeshConfig: tensor={tensor} does not divide the model's {heads} heads")
+    if kv_heads % tensor and not config.replicate_kv_heads:
+        raise UserError(
+            f"MeshConfig: tensor={tensor} does not divide the model's {kv_heads} KV heads: lower "
+            "it, or set MeshConfig.replicate_kv_heads = True and hold all of them on every device"
+        )
 
 
 def partition(shape: Sequence[int], axes: str, mesh: Any, rules: ShardingRules = RULES) -> P:
@@ -192,12 +212,13 @@ def exchange_rows(
             row = source[0, column] - owner * own
             starts = [jnp.int32(0)] * into.ndim
             starts[axis] = jnp.minimum(target[0, column], rows - 1)
-            old = jax.lax.dynamic_slice(
-                into, starts, [*visiting.shape[:axis], 1, *visiting.shape[axis + 1 :]]
-            )
-            new = jax.lax.dynamic_index_in_dim(visiting, jnp.clip(row, 0, own - 1), axis)
+
+            def write(into: jax.Array) -> jax.Array:
+                new = jax.lax.dynamic_index_in_dim(visiting, jnp.clip(row, 0, own - 1), axis)
+                return jax.lax.dynamic_update_slice(into, new, starts)
+
             here = (row >= 0) & (row < own) & (target[0, column] < rows)
-            into = jax.lax.dynamic_update_slice(into, jnp.where(here, new, old), starts)
+            into = jax.lax.cond(here, write, lambda into: into, into)
             return into, visiting, owner
 
         def visit(step: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ from rich.progress import Progress
 
 from azr_jax import config as gin_config
 from azr_jax.errors import UserError
-from azr_jax.model.sharding import MeshConfig, make_mesh
-from azr_jax.plan import report
+from azr_jax.model.sharding import MeshConfig, make_mesh, require_heads
+from azr_jax.plan import report, search
 from azr_jax.plan.phases import PHASES, Compiler, Phase, Program, Sizes
 from azr_jax.plan.roofline import Estimate
 from azr_jax.plan.step import Load, Step, estimates, step
-from azr_jax.plan.topology import Topology, devices, find
+from azr_jax.plan.topology import Topology, devices, find, generation_of
 from azr_jax.run_config import RunConfig
 
 RUN_ONLY = (
@@ -59,7 +59,7 @@ def parse_gin(files: Sequence[str], slice_name: str, bindings: Sequence[str] = (
       UserError: there is no such slice, or a mistake in the gin.
     """
     own = any(Path(name).parent.name == "hardware" for name in files)
-    hardware = [] if own else [f"hardware/{find(slice_name).chip.generation}.gin"]
+    hardware = [] if own else [f"hardware/{generation_of(slice_name)}.gin"]
     try:
         gin_config.parse([*files, *hardware], [*RUN_ONLY, *bindings])
         gin_config.build("RunConfig")
@@ -83,46 +83,83 @@ def configured() -> tuple[Sizes, MeshConfig]:
     return sizes, gin_config.build("MeshConfig")
 
 
+def load() -> Load:
+    """What the parsed gin asks of a step."""
+    return Load.of(gin_config.build("PlayConfig"), gin_config.build("RunConfig"))
+
+
 def plan(
-    slice_name: str,
+    topology: Topology,
+    sizes: Sizes,
+    mesh_config: MeshConfig,
+    load: Load,
     known: dict[str, Program] | None = None,
     compiled: Callable[[str], None] = lambda phase: None,
 ) -> Planned:
-    """Compiles what the parsed gin describes for a slice. `known`: see `Compiler`.
+    """Compiles a run's programs for a slice. `known`: see `Compiler`.
 
     Raises:
-      UserError: an unknown slice, no compiler, a mesh that does not fill the slice, sizes that do
+      UserError: no compiler, a mesh that does not fill the slice or divide the heads, sizes that do
         not divide over it.
     """
-    topology = find(slice_name)
-    sizes, mesh_config = configured()
-    load = Load.of(gin_config.build("PlayConfig"), gin_config.build("RunConfig"))
-    compiler = Compiler(sizes, make_mesh(mesh_config, devices(topology)), known)
+    mesh = make_mesh(mesh_config, devices(topology))
+    require_heads(mesh_config, mesh, sizes.model.heads, sizes.model.kv_heads)
+    compiler = Compiler(sizes, mesh, known)
     phases: dict[str, Phase] = {}
-    for phase_name, phase in compiler.phases():
-        phases[phase_name] = phase
-        compiled(phase_name)
-    bounds = estimates(topology, compiler, phases)
-    return Planned(topology, compiler, phases, bounds, load, step(topology, compiler, bounds, load))
+    for name, phase in compiler.phases():
+        phases[name] = phase
+        compiled(name)
+    received = {name: sum(phase.traffic.bytes.values()) for name, phase in phases.items()}
+    bounds = estimates(topology, compiler.work, received)
+    least = step(topology, compiler.work, bounds, load)
+    return Planned(topology, compiler, phases, bounds, load, least)
 
 
 def plan_command(slice_name: str) -> dict[str, Any]:
-    """Plans what the parsed gin describes and prints the table; returns the JSON.
+    """Plans what the parsed gin describes for a slice and prints the table; returns the JSON.
 
     Raises:
-      UserError: as `plan` does.
+      UserError: there is no such slice; else as `plan` does.
+    """
+    topology = find(slice_name)
+    return _shown(Console(), topology, *configured())
+
+
+def search_command(generation: str) -> dict[str, Any]:
+    """Proposes the cheapest slice and settings that fit, by formula first, then compiled.
+
+    `generation`: only slices of it; empty: of all.
+
+    Raises:
+      UserError: there is no such generation, or nothing fits.
     """
     console = Console()
+    sizes, _ = configured()
+    found = search.candidates(sizes, load(), generation)
+    report.show_candidates(console, found)
+    for candidate in found[: search.TRIES]:
+        console.print(f"trying {candidate.described}", highlight=False)
+        chosen = replace(sizes, sampler=replace(sizes.sampler, slots=candidate.slots))
+        mesh_config = MeshConfig(data=1, fsdp=-1, tensor=candidate.tensor)
+        planned = _shown(console, candidate.topology, chosen, mesh_config)
+        if planned["fits"]:
+            console.print(f"proposed: {candidate.described}", highlight=False)
+            return planned
+    raise UserError(f"none of the {search.TRIES} cheapest candidates fits")
+
+
+def _shown(
+    console: Console, topology: Topology, sizes: Sizes, mesh_config: MeshConfig
+) -> dict[str, Any]:
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("compiling", total=len(PHASES))
-        planned = plan(
-            slice_name,
-            compiled=lambda phase: progress.update(
-                task, advance=1, description=f"compiled {phase}"
-            ),
-        )
-    report.show(console, planned.topology, planned.phases, planned.estimates)
-    report.show_step(console, planned.topology, planned.load, planned.step)
-    for line in report.verdict(planned.topology, planned.phases):
+
+        def compiled(phase: str) -> None:
+            progress.update(task, advance=1, description=f"compiled {phase}")
+
+        planned = plan(topology, sizes, mesh_config, load(), compiled=compiled)
+    report.show(console, topology, planned.phases, planned.estimates)
+    report.show_step(console, planned.load, planned.step)
+    for line in report.verdict(topology, planned.phases):
         console.print(line, highlight=False)
     return planned.to_json()

@@ -26,6 +26,7 @@ from azr_jax.learn.update import (
     policy_micro_loss,
 )
 from azr_jax.model import backend, sharding
+from azr_jax.model import sizes as sampler_sizes
 from azr_jax.model.config import ModelConfig
 from azr_jax.model.programs import Programs
 from azr_jax.model.sizes import SamplerConfig, Shape, shapes
@@ -48,6 +49,27 @@ class Sizes:
     micro_rows: int
     batch_rows: int
     row_tokens: int
+
+    def rows(self, shards: int) -> tuple[int, int]:
+        """Rows of a micro-batch, and of a whole batch, of so many data shards together."""
+        micro = self.micro_rows * shards
+        return micro, math.ceil(self.batch_rows / micro) * micro
+
+
+@dataclass(frozen=True)
+class Work:
+    """A run cut over a mesh with so many data shards; bytes of a chip that stay while sampling.
+
+    `shapes`: the sampler's. `state`, `weights`, `cache`: the train state, the sampler's weights and
+    the longest cache.
+    """
+
+    sizes: Sizes
+    shapes: sampler_sizes.Sizes
+    shards: int
+    state: float
+    weights: float
+    cache: float
 
 
 @dataclass(frozen=True)
@@ -98,7 +120,7 @@ class Compiler:
         Raises:
           UserError: sizes that do not divide over the mesh.
         """
-        self.sizes, self.mesh = sizes, mesh
+        self.sizes, self.mesh, self._shards = sizes, mesh, data_shards(mesh)
         self.model = Transformer(sizes.model)
         self._optimizer = make_optimizer(sizes.optimizer, total_steps=1)
         self._state = abstract_state(self.model, self._optimizer, mesh)
@@ -110,18 +132,17 @@ class Compiler:
         self._done = {} if known is None else known
 
     @property
-    def micro_batch_rows(self) -> int:
-        """Rows of a micro-batch, all data shards together."""
-        return self.sizes.micro_rows * data_shards(self.mesh)
-
-    @property
-    def batch_rows(self) -> int:
-        return math.ceil(self.sizes.batch_rows / self.micro_batch_rows) * self.micro_batch_rows
+    def work(self) -> Work:
+        """Compiles what tells the bytes."""
+        weights, cache = self.program("prepare").outputs, self.program("empty").outputs
+        shapes = self.programs.sizes
+        return Work(self.sizes, shapes, self._shards, chip_bytes(self._state), weights, cache)
 
     def phases(self) -> Iterator[tuple[str, Phase]]:
         """(name, needs) of every phase, each as soon as it is compiled."""
         get, moments = self.program, chip_bytes(self._state) - chip_bytes(self._params)
-        state, weights, cache = self.resident()
+        work = self.work
+        state, weights, cache = work.state, work.weights, work.cache
         chunk = get("prefill").outputs
         waiting = self._waiting_chunks * chunk
         yield (
@@ -142,11 +163,6 @@ class Compiler:
         yield "update", _together((get("update"), 0.0))
         yield "reshard", _together((get("prepare"), moments))
 
-    def resident(self) -> tuple[float, float, float]:
-        """Bytes on a chip of the train state, the sampler's weights, and the longest cache."""
-        weights, cache = self.program("prepare").outputs, self.program("empty").outputs
-        return chip_bytes(self._state), weights, cache
-
     @property
     def _waiting_chunks(self) -> int:
         """Prefilled chunks that lie beside the one in work when all slots are filled anew."""
@@ -166,7 +182,8 @@ class Compiler:
             _, lowered = next(self.programs.lowered(self._params))
             return lowered.compile, 1
         if name == "update":
-            return self._update, self.batch_rows // self.micro_batch_rows
+            micro, batch = self.sizes.rows(self._shards)
+            return self._update, batch // micro
         if name == "logprob":
             return self._logprob, 1
         found = [s for s in shapes(self.sizes.sampler, self.programs.groups) if s.program == name]
@@ -185,11 +202,12 @@ class Compiler:
             valid_ids=self.sizes.model.vocab_size,
             micro_rows=self.sizes.micro_rows,
         )
-        return update.lower(self.batch_rows, self.sizes.row_tokens).compile()
+        _, batch = self.sizes.rows(self._shards)
+        return update.lower(batch, self.sizes.row_tokens).compile()
 
     def _logprob(self) -> Any:
         """Log-probs of a micro-batch under the float32 parameters, and the loss of them."""
-        chunk = self.sizes.loss.logprob_chunk * data_shards(self.mesh)
+        chunk = self.sizes.loss.logprob_chunk * self._shards
         loss = policy_micro_loss(
             self.model,
             self.sizes.loss,
@@ -197,7 +215,7 @@ class Compiler:
             valid_ids=self.sizes.model.vocab_size,
             chunk=chunk,
         )
-        shape = (self.micro_batch_rows, self.sizes.row_tokens)
+        shape = (self.sizes.rows(self._shards)[0], self.sizes.row_tokens)
         batch = abstract_batch(shape, sharding.named_sharding(shape, "bt", self.mesh))
         with jax.set_mesh(self.mesh):
             return jax.jit(loss).lower(self._params, batch).compile()

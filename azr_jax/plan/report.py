@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +10,7 @@ from rich.table import Table
 
 from azr_jax.plan.phases import GIB, Phase
 from azr_jax.plan.roofline import Estimate
+from azr_jax.plan.search import Candidate
 from azr_jax.plan.step import COMPLETION_SHARE, PROMPT_SHARE, Load, Step
 from azr_jax.plan.topology import Topology
 
@@ -78,7 +79,7 @@ def show(
         console.print(f"{name}: {_collectives(phase) or 'no collectives'}", highlight=False)
 
 
-def show_step(console: Console, topology: Topology, load: Load, step: Step) -> None:
+def show_step(console: Console, load: Load, step: Step) -> None:
     """The least time of a step, and the chip-hours of the run."""
     parts = ", ".join(f"{name} {_seconds(seconds)}" for name, seconds in step.seconds.items())
     hours = step.total * load.steps / 3600
@@ -90,6 +91,21 @@ def show_step(console: Console, topology: Topology, load: Load, step: Step) -> N
         "limits in the mean; every peak reached, which none is: expect twice the time",
     ):
         console.print(line, highlight=False)
+
+
+def show_candidates(console: Console, found: Sequence[Candidate]) -> None:
+    """Slices and settings that fit by formula, the cheapest first."""
+    title = "by formula, not compiled: the cheapest settings of a slice that fit"
+    table = Table(title=title)
+    for name in ("slice", "tensor", "slots", "peak GiB", "of HBM", "a step", "chip-hours", "USD"):
+        table.add_column(name, justify="left" if name == "slice" else "right")
+    for c in found:
+        share = c.peak / GIB / c.topology.chip.hbm_gib
+        table.add_row(
+            *(c.topology.name, str(c.tensor), str(c.slots), f"{c.peak / GIB:.1f}", f"{share:.0%}"),
+            *(_seconds(c.step.total), f"{c.step.chip_hours:,.0f}", f"{c.dollars:,.0f}"),
+        )
+    console.print(table)
 
 
 def verdict(topology: Topology, phases: Mapping[str, Phase]) -> Iterable[str]:

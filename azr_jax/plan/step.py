@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from azr_jax.plan import roofline
-from azr_jax.plan.phases import Compiler, Phase
+from azr_jax.plan.phases import Work
 from azr_jax.plan.roofline import Estimate
 from azr_jax.plan.topology import Topology
 
@@ -55,21 +56,21 @@ class Step:
         return sum(self.seconds.values())
 
 
-def estimates(
-    topology: Topology, compiler: Compiler, phases: dict[str, Phase]
-) -> dict[str, Estimate]:
-    """Roofline of a chunk of prefill, a decode slice, a micro-batch of log-probs, an update."""
-    sizes, model, chip = compiler.sizes, compiler.sizes.model, topology.chip
-    sampler, longest = sizes.sampler, compiler.programs.sizes.cache[-1]
-    prompt = compiler.programs.sizes.prompt[-1]
-    chunk_tokens = compiler.programs.sizes.prefill_rows * prompt
+def estimates(topology: Topology, work: Work, received: Mapping[str, float]) -> dict[str, Estimate]:
+    """Roofline of a chunk of prefill, a decode slice, a micro-batch of log-probs, an update.
+
+    `received`: bytes that a chip receives in each.
+    """
+    sizes, model, sampler = work.sizes, work.sizes.model, work.sizes.sampler
+    longest, prompt = work.shapes.cache[-1], work.shapes.prompt[-1]
+    chunk_tokens = work.shapes.prefill_rows * prompt
     slice_tokens = sampler.slots * sampler.slice_tokens
-    micro_tokens = compiler.micro_batch_rows * sizes.row_tokens
-    state, weights, cache = compiler.resident()
+    micro_rows, batch_rows = sizes.rows(work.shards)
+    micro_tokens = micro_rows * sizes.row_tokens
+    state, weights, cache = work.state, work.weights, work.cache
 
     def of(name: str, flops: float, hbm: float) -> Estimate:
-        sent = sum(phases[name].traffic.bytes.values())
-        return roofline.bound(chip, topology.chips, flops, hbm, sent)
+        return roofline.bound(topology.chip, topology.chips, flops, hbm, received[name])
 
     return {
         "prefill": of("prefill", roofline.forward_flops(model, chunk_tokens, prompt), weights),
@@ -83,37 +84,34 @@ def estimates(
         ),
         "update": of(
             "update",
-            roofline.update_flops(model, compiler.batch_rows * sizes.row_tokens, sizes.row_tokens),
+            roofline.update_flops(model, batch_rows * sizes.row_tokens, sizes.row_tokens),
             2 * state,
         ),
         "reshard": of("reshard", 0.0, state / 3 + weights),
     }
 
 
-def step(
-    topology: Topology, compiler: Compiler, estimates: dict[str, Estimate], load: Load
-) -> Step:
+def step(topology: Topology, work: Work, estimates: dict[str, Estimate], load: Load) -> Step:
     """The least time of a step: phases one after the other, each as fast as the peaks allow.
 
     Decode reads all weights and the whole cache for every token of a row, at the slots and the
     cache of the plan; after the queue of a drain is empty, the smallest batch goes on until a
     completion of full length has ended. The sandbox hides behind it.
     """
-    sizes, sampler = compiler.sizes, compiler.sizes.sampler
+    sizes, sampler = work.sizes, work.sizes.sampler
     prompt = PROMPT_SHARE * sampler.max_prompt_tokens
     new = COMPLETION_SHARE * sampler.max_new_tokens
     token = estimates["decode"].seconds / sampler.slice_tokens
-    _, weights, cache = compiler.resident()
-    few = compiler.programs.sizes.slots[0] / sampler.slots
-    tail = token * (weights + few * cache) / (weights + cache)
-    chunk = compiler.programs.sizes.prefill_rows * compiler.programs.sizes.prompt[-1]
+    few = work.shapes.slots[0] / sampler.slots
+    tail = token * (work.weights + few * work.cache) / (work.weights + work.cache)
+    chunk = work.shapes.prefill_rows * work.shapes.prompt[-1]
     rows = math.ceil(load.trained * (prompt + new) / sizes.row_tokens)
     seconds = {
         "reshard": load.drains * estimates["reshard"].seconds,
         "prefill": load.prompts * prompt / chunk * estimates["prefill"].seconds,
         "decode": math.ceil(load.completions / sampler.slots) * new * token
         + load.drains * (sampler.max_new_tokens - new) * tail,
-        "update": max(1.0, rows / compiler.batch_rows) * estimates["update"].seconds,
+        "update": max(1.0, rows / sizes.rows(work.shards)[1]) * estimates["update"].seconds,
     }
     hours = sum(seconds.values()) * topology.chips * load.steps / 3600
     return Step(seconds, hours)

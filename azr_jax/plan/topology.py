@@ -19,7 +19,8 @@ class Chip:
     """One chip of a generation; published peaks.
 
     hbm_gib: what a program may use, GiB. flops: bfloat16 peak, FLOP/s. hbm_bandwidth: bytes/s.
-    ici_bandwidth: of all links together in one direction, bytes/s.
+    ici_bandwidth: of all links together in one direction, bytes/s. dollars: list price of a
+    chip-hour on demand in the US, 2025; it only ranks slices.
     """
 
     generation: str
@@ -27,15 +28,16 @@ class Chip:
     flops: float
     hbm_bandwidth: float
     ici_bandwidth: float
+    dollars: float
 
 
 CHIPS = {
     chip.generation: chip
     for chip in (
-        Chip("v4", 30.75, 275e12, 1.23e12, 0.30e12),
-        Chip("v5e", 15.75, 197e12, 0.82e12, 0.20e12),
-        Chip("v5p", 95.0, 459e12, 2.77e12, 0.60e12),
-        Chip("v6e", 31.25, 918e12, 1.64e12, 0.40e12),
+        Chip("v4", 30.75, 275e12, 1.23e12, 0.30e12, 3.22),
+        Chip("v5e", 15.75, 197e12, 0.82e12, 0.20e12, 1.20),
+        Chip("v5p", 95.0, 459e12, 2.77e12, 0.60e12, 4.20),
+        Chip("v6e", 31.25, 918e12, 1.64e12, 0.40e12, 2.70),
     )
 }
 
@@ -104,6 +106,15 @@ def find(name: str) -> Topology:
     generation, _, size = plain.partition("-")
     chips = int(size) // _CORES_A_CHIP[generation]
     return Topology(plain, CHIPS[generation], chips, _shapes(generation)[chips])
+
+
+def generation_of(name: str) -> str:
+    """The generation of a slice; a generation's name is its own.
+
+    Raises:
+      UserError: there is no such slice or generation.
+    """
+    return name if name in CHIPS else find(name).chip.generation
 
 
 def devices(topology: Topology) -> list[Any]:

@@ -53,6 +53,29 @@ def test_a_mesh_that_does_not_fill_the_slice_is_refused(
     assert "tensor=3 does not fill 16 devices" in capsys.readouterr().err
 
 
+@needs_compiler
+@pytest.mark.parametrize(
+    ("bindings", "message"),
+    [
+        (["MeshConfig.tensor = 8"], "tensor=8 does not divide the model's 4 KV heads"),
+        (["MeshConfig.tensor = 16"], "tensor=16 does not divide the model's 8 heads"),
+        (["SamplerConfig.slots = 6"], "slots (6) must be a multiple of 4"),
+    ],
+)
+def test_sizes_that_do_not_divide_are_refused_with_the_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], bindings: list[str], message: str
+) -> None:
+    extra = [word for binding in bindings for word in ("--gin_bindings", binding)]
+    assert cli.main(["plan", "--topology", "v5e-16", *flags(tmp_path), *extra]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_a_slice_or_a_search_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan"]) == 2
+    assert "needs --topology" in capsys.readouterr().err
+
+
 def test_nothing_is_compiled_for_a_result_that_cannot_be_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
