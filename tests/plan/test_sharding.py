@@ -7,8 +7,10 @@ compiler derives from its neighbours: without it the program is the same.
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,18 @@ from tests.plan.small import flags, needs_compiler
 
 PINNED: dict[str, tuple[float, dict[str, int]]] = {
     "prefill": (2.43, {"all-gather": 2, "all-reduce": 3}),
-    "insert": (18.64, {"collective-permute": 1}),
+    "insert": (8.02, {"collective-permute": 1}),
     "decode": (24.59, {"all-gather": 3, "all-reduce": 4}),
     "logprob": (4.09, {"all-gather": 12, "all-reduce": 7}),
     "update": (17.16, {"all-gather": 27, "all-reduce": 19, "collective-permute": 1}),
     "prepare": (3.5, {"all-gather": 9}),
 }
-"""Program -> temporary MiB on a chip of a v5e-8, and its collectives, by libtpu 0.0.42.1."""
+"""Program -> temporary MiB on a chip of a v5e-8, and its collectives, by libtpu 0.0.42."""
+
+by_the_pinned = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is not None and not version("libtpu").startswith("0.0.42."),
+    reason="the pins are of libtpu 0.0.42, which Python 3.11 has",
+)
 
 MATTERS = {
     "residuals along time": {("_embed", "bTd"), ("block", "bTd")},
@@ -60,6 +67,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Compiler:
 
 
 @needs_compiler
+@by_the_pinned
 @pytest.mark.parametrize("name", PINNED)
 def test_memory_and_collectives_stay(small: Compiler, name: str) -> None:
     program, (memory, collectives) = small.program(name), PINNED[name]
@@ -95,6 +103,7 @@ def dropped(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[tuple[str, str]]]:
 
 
 @needs_compiler
+@by_the_pinned
 @pytest.mark.soak
 @pytest.mark.parametrize("which", MATTERS)
 def test_a_lost_constraint_is_noticed(
