@@ -15,6 +15,7 @@ import gin
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -75,8 +76,10 @@ SAMPLER_RULES = ShardingRules(weight_model=())
 def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """A (data, fsdp, tensor) mesh over `devices` (default: all).
 
+    Several slices, with a slower network between them, lie along `data`, outermost.
+
     Raises:
-      UserError: when the sizes do not multiply to the number of devices.
+      UserError: when the sizes do not multiply to the number of devices, or `data` not to slices.
     """
     devices = jax.devices() if devices is None else devices
     sizes = [config.data, config.fsdp, config.tensor]
@@ -88,8 +91,18 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     if int(np.prod(sizes)) != len(devices):
         named = ", ".join(f"{a}={s}" for a, s in zip(MESH_AXES, sizes, strict=True))
         raise UserError(f"MeshConfig: {named} does not fill {len(devices)} devices")
-    return jax.make_mesh(
-        tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=list(devices)
+    auto = (AxisType.Auto,) * 3
+    slices = len({d.slice_index for d in devices}) if devices[0].platform == "tpu" else 1
+    if slices == 1:
+        return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=auto, devices=list(devices))
+    if sizes[0] % slices:
+        raise UserError(
+            f"MeshConfig: data={sizes[0]} is no multiple of {slices} slices: only the batch is cut "
+            "over the network between them"
+        )
+    within = (sizes[0] // slices, *sizes[1:])
+    return Mesh(
+        mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1), devices), MESH_AXES, auto
     )
 
 

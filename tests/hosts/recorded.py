@@ -1,6 +1,7 @@
-"""`azr train` that writes down what it samples: python recorded.py FILE FLAG…
+"""`azr train` that writes down what it samples: python recorded.py FILE TASKS FLAG…
 
-A line of FILE is a completion as it left the sampler: [stream of its prompt, sample, tokens].
+A line of FILE is a completion as it left the sampler: [stream of its prompt, sample, tokens]. TASKS
+is the benchmark that is measured on, if one is.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from azr_jax.evals.harness import BENCHMARKS
 from azr_jax.model.sampler import Sampler
 
 
@@ -32,8 +34,10 @@ def record(path: Path) -> Any:
 def main() -> int:
     from azr_jax import cli
 
-    Sampler.stream = record(Path(sys.argv[1]))  # type: ignore[method-assign]
-    return cli.main(["train", *sys.argv[2:]])
+    file, tasks, *flags = sys.argv[1:]
+    Sampler.stream = record(Path(file))  # type: ignore[method-assign]
+    BENCHMARKS.update(dict.fromkeys(BENCHMARKS, Path(tasks)))
+    return cli.main(["train", *flags])
 
 
 if __name__ == "__main__":

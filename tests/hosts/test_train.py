@@ -21,6 +21,7 @@ import jax
 import numpy as np
 import pytest
 
+from azr_jax.evals.harness import BENCHMARKS
 from azr_jax.learn.checkpoint import load_meta, load_params
 from azr_jax.learn.state import abstract_params
 from azr_jax.model.config import ModelConfig
@@ -28,6 +29,12 @@ from azr_jax.model.sampler import Sampler
 from azr_jax.model.sharding import MeshConfig, make_mesh
 from azr_jax.model.transformer import Transformer
 from azr_jax.report.metrics import read_rows
+from azr_jax.selfplay.triplet import (
+    TASK_TYPES,
+    ZERO_INDUCTION_TASK,
+    ZERO_TRIPLET,
+    task_to_json,
+)
 from azr_jax.train import train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +47,14 @@ BINDINGS = (
     "RunConfig.keep_every = 1",
 )
 STEPS = "TOTAL_STEPS = 2"
+MEASURED = (
+    "EvalConfig.test = 'tiny-test'",
+    "EvalConfig.dev = 'tiny-dev'",
+    "EvalConfig.samples = 3",
+    "EvalConfig.dev_samples = 2",
+    "EvalConfig.temperatures = (0.5, 1.0)",
+    "EvalConfig.every = 1",
+)
 WITHIN = 1e-5
 
 OpenRun = Callable[..., Any]
@@ -79,9 +94,22 @@ Start = Callable[..., Group]
 
 
 @pytest.fixture
-def start(small_gin: Path, compiled: Path, tmp_path: Path) -> Iterator[Start]:
+def benchmark(tmp_path: Path) -> Path:
+    """Three tasks, those that play starts from."""
+    path, rows = tmp_path / "tasks.jsonl", []
+    for name in TASK_TYPES:
+        task = ZERO_INDUCTION_TASK if name == "induction" else ZERO_TRIPLET
+        row = {"id": name, "task_type": name, "category": "level 1", "task": task_to_json(task)}
+        rows.append(json.dumps(row) + "\n")
+    path.write_text("".join(rows))
+    return path
+
+
+@pytest.fixture
+def start(small_gin: Path, compiled: Path, benchmark: Path, tmp_path: Path) -> Iterator[Start]:
     """`start(run_dir, count, bindings=…, own=…)`: a run of `count` processes of one device each."""
     groups: list[Group] = []
+    tasks = str(benchmark)
 
     def start(
         directory: Path,
@@ -112,7 +140,7 @@ def start(small_gin: Path, compiled: Path, tmp_path: Path) -> Iterator[Start]:
             with group.logs[-1].open("wb") as log:
                 group.processes.append(
                     subprocess.Popen(
-                        [sys.executable, str(RECORDED), str(tmp_path / f"{name}.tokens"), *flags],
+                        [sys.executable, str(RECORDED), f"{tmp_path / name}.tokens", tasks, *flags],
                         cwd=ROOT,
                         env=os.environ | variables,
                         stdout=log,
@@ -143,14 +171,19 @@ class Alone:
     tokens: list[Any]
 
 
-def run_alone(open_small: OpenRun, place: Path, devices: int) -> Alone:
+def run_alone(
+    open_small: OpenRun, place: Path, benchmark: Path, *bindings: str, devices: int
+) -> Alone:
     spec = importlib.util.spec_from_file_location("recorded", RECORDED)
     assert spec is not None and spec.loader is not None
     recorded = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(recorded)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Sampler, "stream", recorded.record(place / "alone.tokens"))
-        with open_small(place / "alone", *BINDINGS, STEPS, devices=devices) as run:
+        for name in BENCHMARKS:
+            patch.setitem(BENCHMARKS, name, benchmark)
+        given = (*BINDINGS, *bindings, STEPS)
+        with open_small(place / "alone", *given, devices=devices) as run:
             train(run)
     return Alone(place / "alone", tokens(place / "alone.tokens"))
 
@@ -179,9 +212,9 @@ def until_saved(group: Group, directory: Path, step: int) -> None:
 
 
 def test_two_processes_learn_what_one_does_and_survive_a_kill_and_a_signal(
-    open_small: OpenRun, start: Start, tmp_path: Path
+    open_small: OpenRun, start: Start, benchmark: Path, tmp_path: Path
 ) -> None:
-    alone = run_alone(open_small, tmp_path, devices=2)
+    alone = run_alone(open_small, tmp_path, benchmark, devices=2)
     directory = tmp_path / "pair"
 
     # The second process is killed while they sample for the third step or a later one.
@@ -235,14 +268,17 @@ def test_another_configuration_is_refused_by_all(start: Start, tmp_path: Path) -
 
 @pytest.mark.soak
 def test_four_processes_learn_what_one_does_and_take_over_from_two(
-    open_small: OpenRun, start: Start, tmp_path: Path
+    open_small: OpenRun, start: Start, benchmark: Path, tmp_path: Path
 ) -> None:
-    alone = run_alone(open_small, tmp_path, devices=4)
-    four = start(tmp_path / "four", 4, STEPS)
+    alone = run_alone(open_small, tmp_path, benchmark, *MEASURED, devices=4)
+    four = start(tmp_path / "four", 4, STEPS, *MEASURED)
     four.finish()
     for index in range(4):
         assert tokens(tmp_path / f"four-0-{index}.tokens") == alone.tokens
     assert_same_updates(tmp_path / "four", alone.directory)
+    for name in ("before", "after"):
+        both = [d / "heldout" / f"{name}.json" for d in (tmp_path / "four", alone.directory)]
+        assert both[0].read_text() == both[1].read_text()
 
     directory = tmp_path / "two"
     start(directory, 2, STEPS, devices=2).finish()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 
 import pytest
+from jax.experimental import topologies
 
 from azr_jax.errors import UserError
+from azr_jax.model.sharding import MeshConfig, make_mesh
 from azr_jax.plan import topology
 from tests.plan.small import needs_compiler
 
@@ -56,3 +58,14 @@ def test_without_the_compiler_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"azr-jax\[plan\]"):
         topology.devices(topology.find("v5e-16"))
+
+
+@needs_compiler
+def test_only_the_batch_is_cut_between_slices() -> None:
+    topology.devices(topology.find("v5e-8"))  # leaves the compiler set up
+    two = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x4", num_slices=2)
+    mesh = make_mesh(MeshConfig(data=4, fsdp=2, tensor=2), two.devices)
+    slices = [{device.slice_index for device in part.ravel()} for part in mesh.devices]
+    assert slices == [{0}, {0}, {1}, {1}]
+    with pytest.raises(UserError, match="data=1 is no multiple of 2 slices"):
+        make_mesh(MeshConfig(data=1, fsdp=4, tensor=4), two.devices)
