@@ -13,8 +13,11 @@ from jax._src.lib import _jax
 from azr_jax.errors import UserError
 from azr_jax.hosts.group import Hosts, Refused
 from azr_jax.selfplay.checks import Checks
+from azr_jax.selfplay.drafts import Draft
+from azr_jax.selfplay.seeds import verify_seeds
 from azr_jax.selfplay.state import Answer, Pending, Proposal, Request
 from azr_jax.selfplay.triplet import InductionTask, Triplet
+from sandbox import Limits, Sandbox
 
 NAMES = ["process 0 (a)", "process 1 (b)", "process 2 (c)"]
 Together = Callable[[Callable[[Hosts], Any]], list[Any]]
@@ -170,3 +173,14 @@ def test_each_completion_is_checked_once_and_known_everywhere(together: Together
     assert list(alike[0]) == list(range(7))
     assert all(found == verdict(found.request, found.text) for found in alike[0].values())
     assert sorted(checked) == [(0, 0), (0, 3), (0, 6), (1, 1), (1, 4), (2, 2), (2, 5)]
+
+
+def test_each_seed_is_run_once_and_all_get_the_same(together: Together) -> None:
+    drafts = [Draft(f"def f(a):\n    return a + {n} / {n % 3}", ("1.0",)) for n in range(7)]
+    drafts.append(Draft("def f(a):\n    return [a]", ("1", "2"), "a list"))
+    with Sandbox(limits=Limits(cpu_s=1.0), level=1) as box:
+        before = box.stats()["jobs"]
+        alike = together(lambda hosts: verify_seeds(drafts, box, peers=hosts))
+        assert box.stats()["jobs"] - before == len(drafts)
+        assert alike == [verify_seeds(drafts, box)] * 3
+    assert [index for index, *_ in alike[0].rejected] == [0, 3, 6]
