@@ -30,6 +30,7 @@ from benchmarks.beside import finish
 
 PAIRS: tuple[tuple[str, str, int], ...] = (
     ("7b", "v5e-16", 32),
+    ("7b", "v5e-16", 64),
     ("7b", "v4-16", 64),
     ("7b", "v5p-16", 128),
     ("3b", "v5e-8", 32),

@@ -91,19 +91,24 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     if int(np.prod(sizes)) != len(devices):
         named = ", ".join(f"{a}={s}" for a, s in zip(MESH_AXES, sizes, strict=True))
         raise UserError(f"MeshConfig: {named} does not fill {len(devices)} devices")
-    auto = (AxisType.Auto,) * 3
-    slices = len({d.slice_index for d in devices}) if devices[0].platform == "tpu" else 1
-    if slices == 1:
-        return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=auto, devices=list(devices))
+    slices = len({getattr(d, "slice_index", 0) for d in devices})  # else there is one
+    slices = slices if devices[0].platform == "tpu" else 1
     if sizes[0] % slices:
         raise UserError(
             f"MeshConfig: data={sizes[0]} is no multiple of {slices} slices: only the batch is cut "
             "over the network between them"
         )
     within = (sizes[0] // slices, *sizes[1:])
-    return Mesh(
-        mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1), devices), MESH_AXES, auto
-    )
+    # A torus of 8 x 8 x 16 has no axis of 4: such an axis is cut out of a longer one.
+    if slices == 1:
+        placed = mesh_utils.create_device_mesh(
+            within, list(devices), allow_split_physical_axes=True
+        )
+    else:
+        placed = mesh_utils.create_hybrid_device_mesh(
+            within, (slices, 1, 1), devices, allow_split_physical_axes=True
+        )
+    return Mesh(placed, MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def require_heads(config: MeshConfig, mesh: Mesh, heads: int, kv_heads: int) -> None:

@@ -13,12 +13,15 @@ _BYTES = {"pred": 1, "s4": 1, "u4": 1, "bf16": 2, "f16": 2, "f64": 8}  # else by
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) .*\{\s*$")
 _COLLECTIVE = re.compile(rf"= (.+?) ({'|'.join(KINDS)})(-start)?\(")
 _CHANNEL = re.compile(r"\bchannel_id=(\d+)")
+_METADATA = re.compile(r"\bmetadata=\{[^}]*\}")
 _SHAPE = re.compile(r"\b(pred|bf16|[suf]\d+)\[([\d,]*)\]")
 _CALLED = re.compile(
     r"(?:calls|to_apply|condition|true_computation|false_computation)=%?([\w.\-]+)"
 )
-_BODY = re.compile(r"\bbody=%?([\w.\-]+)")
+_LOOP = re.compile(r"\bcondition=%?([\w.\-]+), body=%?([\w.\-]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_CONSTANT = re.compile(r"%?([\w.\-]+) = s32\[\]\S* constant\((\d+)\)")
+_BELOW = re.compile(r"ROOT .* compare\([^,]*, (?:s32\[\]\S* )?%?([\w.\-]+)\), direction=LT")
 
 
 @dataclass
@@ -35,24 +38,35 @@ class Traffic:
 @dataclass
 class _Computation:
     collectives: list[tuple[str, str, int]] = field(default_factory=list)
-    calls: list[tuple[str, int]] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+    loops: list[tuple[str, str, int]] = field(default_factory=list)  # condition, body, trips or 0
+    constants: dict[str, int] = field(default_factory=dict)
+    below: str = ""
+    """What the root compares with, in the condition of a loop that counts up."""
 
 
 def traffic(text: str, unknown_trips: int = 1) -> Traffic:
     """Collectives in the text of an HLO module.
 
     Bytes are those of a collective's result on one chip, times the trips of the loops around it;
-    a loop whose number of trips the compiler does not know counts `unknown_trips`. One that runs
-    beside arithmetic is written several times, under one channel, and counts once.
+    a loop that does not count up to a constant has `unknown_trips`. A collective that runs beside
+    arithmetic is written several times, with one channel and one origin, and counts once.
     """
-    computations, entry = _parse(text, unknown_trips)
+    computations, entry = _parse(text)
     times: Counter[str] = Counter()
+
+    def trips_of(condition: str) -> int:
+        found = computations.get(condition, _Computation())
+        return found.constants.get(found.below, 0)
 
     def visit(name: str, trips: int) -> None:
         times[name] += trips
-        for called, inner in computations[name].calls:
+        for called in computations[name].calls:
             if called in computations:
-                visit(called, trips * inner)
+                visit(called, trips)
+        for condition, body, known in computations[name].loops:
+            if body in computations:
+                visit(body, trips * (known or trips_of(condition) or unknown_trips))
 
     visit(entry, 1)
     sizes: dict[tuple[str, str], int] = {}
@@ -67,7 +81,7 @@ def traffic(text: str, unknown_trips: int = 1) -> Traffic:
     return total
 
 
-def _parse(text: str, unknown_trips: int) -> tuple[dict[str, _Computation], str]:
+def _parse(text: str) -> tuple[dict[str, _Computation], str]:
     computations: dict[str, _Computation] = {}
     entry, current = "", _Computation()
     for number, line in enumerate(text.splitlines()):
@@ -76,14 +90,18 @@ def _parse(text: str, unknown_trips: int) -> tuple[dict[str, _Computation], str]
             entry = found[1] if line.startswith("ENTRY") else entry
             continue
         if collective := _COLLECTIVE.search(line):
-            channel = _CHANNEL.search(line)
+            channel, origin = _CHANNEL.search(line), _METADATA.search(line)
             size = _result_bytes(collective[1], bool(collective[3]))
-            key = channel[1] if channel else f"line {number}"
+            key = f"{channel[1]} {origin[0] if origin else ''}" if channel else f"line {number}"
             current.collectives.append((collective[2], key, size))
-        current.calls += [(name, 1) for name in _CALLED.findall(line)]
-        if body := _BODY.search(line):
+        current.calls += _CALLED.findall(line)
+        if loop := _LOOP.search(line):
             trips = _TRIPS.search(line)
-            current.calls.append((body[1], int(trips[1]) if trips else unknown_trips))
+            current.loops.append((loop[1], loop[2], int(trips[1]) if trips else 0))
+        if constant := _CONSTANT.search(line):
+            current.constants[constant[1]] = int(constant[2])
+        if below := _BELOW.search(line):
+            current.below = below[1]
     return computations, entry
 
 

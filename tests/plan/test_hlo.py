@@ -46,6 +46,15 @@ def test_bytes_are_of_results_times_the_trips_of_loops() -> None:
     assert traffic(TEXT, unknown_trips=5).bytes == expected
 
 
+def test_a_loop_that_counts_up_to_a_constant_has_so_many_trips() -> None:
+    counted = TEXT.replace(
+        "%cond.2 (p: (s32[])) -> pred[] {",
+        "%cond.2 (p: (s32[])) -> pred[] {\n  %n = s32[]{:T(128)} constant(7)\n"
+        "  ROOT %lt = pred[]{:T(512)} compare(%i, %n), direction=LT",
+    )
+    assert traffic(counted, unknown_trips=5).bytes["all-reduce"] == 3 * 7 * 16
+
+
 def test_one_channel_is_one_collective() -> None:
     line = "  %g = bf16[8]{0} all-gather(%x), channel_id=7, dimensions={0}\n"
     text = f"%piece (p: f32[8]) -> f32[8] {{\n{line}}}\n\nENTRY %main (p: f32[8]) -> f32[8] {{\n"

@@ -54,6 +54,14 @@ def test_the_compiler_knows_every_slice(name: str) -> None:
     assert len(topology.devices(found)) == found.chips
 
 
+@needs_compiler
+@pytest.mark.parametrize("name", ["v5p-2048", "v5p-128", "v4-16", "v5e-256"])
+@pytest.mark.parametrize("tensor", [2, 4, 8])
+def test_a_mesh_stands_on_every_torus(name: str, tensor: int) -> None:
+    mesh = make_mesh(MeshConfig(1, -1, tensor), topology.devices(topology.find(name)))
+    assert mesh.shape["tensor"] == tensor
+
+
 def test_without_the_compiler_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"azr-jax\[plan\]"):
