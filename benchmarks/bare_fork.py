@@ -3,9 +3,10 @@
     python -S bare_fork.py plain|lean MODULE,MODULE,... < batches.jsonl
 
 No walls, no limits, no timeout, and the job need not be sent: the child finds it in its memory.
-Batches and answers as in `sandbox_original.py`; one process, so one core. `plain` is what anyone
-would write. `lean` drops the hooks that `random` and `threading` leave for after each fork, and
-freezes the heap for the garbage collector.
+Batches and answers as in `sandbox_original.py`; one process, so one core. The process that forks
+has run programs itself before, or each child would build the compiler's tables anew. `plain` is
+what anyone would write then. `lean` drops the hooks that `random` and `threading` leave for after
+each fork, and freezes the heap for the garbage collector.
 """
 
 import gc
@@ -15,6 +16,18 @@ import resource
 import sys
 import time
 
+WARM = """
+import math
+from collections import deque
+
+def f(n, values):
+    text = "".join(chr(97 + i % 26) for i in range(n))
+    line = deque(v * 2.5 for v in values if v)
+    while n > 0:
+        n -= 1
+    return {str(k): [math.gcd(k, 4), text, sorted(line, key=lambda v: -v)] for k in values}
+"""
+
 
 def run(batch):
     """Fork once per program; every child calls it twice on every input."""
@@ -23,19 +36,24 @@ def run(batch):
         read_fd, write_fd = os.pipe()
         pid = os.fork()
         if pid == 0:
-            scope = {}
-            exec(compile(program, "<program>", "exec"), scope)
-            results = []
-            for text in inputs:
-                first, second = (repr(scope["f"](*eval(f"({text},)"))) for _ in range(2))
-                results.append(first if first == second else "")
-            os.write(write_fd, "\n".join(results).encode())
+            os.write(write_fd, results(program, inputs))
             os._exit(0)
         os.close(write_fd)
         done += bool(os.read(read_fd, 65536))
         os.close(read_fd)
         os.wait4(pid, 0)
     return done
+
+
+def results(program, inputs):
+    """What two calls on each input agree on."""
+    scope = {}
+    exec(compile(program, "<program>", "exec"), scope)
+    found = []
+    for text in inputs:
+        first, second = (repr(scope["f"](*eval(f"({text},)"))) for _ in range(2))
+        found.append(first if first == second else "")
+    return "\n".join(found).encode()
 
 
 def cpu_s():
@@ -51,7 +69,8 @@ def main():
         os.register_at_fork = lambda **hooks: None
     for name in modules.split(","):
         __import__(name)
-    run([("def f(x):\n    return [x]", ["1"])])
+    for _ in range(16):
+        results(WARM, ["1, [3, 1]"])
     if kind == "lean":
         gc.collect()
         gc.freeze()

@@ -6,7 +6,8 @@ Hardware: any Linux; needs nothing but Python >= 3.11. Time: about four minutes,
 the original's, waiting for endless loops. All sides run the same programs, in turns, in one run;
 no two programs are equal, and every one is called twice on every input. Ours: level 2, 1 s of CPU
 and 256 MiB a program, all cores, one interpreter. `sandbox_original.py` and `bare_fork.py` say what
-the others are. The bare fork has loaded what ours has: the modules of a lean zygote.
+the others are. The bare fork has loaded all modules that programs may import, as ours would have to
+with one kind of zygote; the lean one those of a lean zygote, in which ours runs these programs.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ sys.path[0] = str(HERE.parent)
 
 from sandbox import Job, Limits, Sandbox, Status
 from sandbox.bench import clean, cpu_seconds, mixed
-from sandbox.child.preload import LEAN
+from sandbox.child.preload import LEAN, MODULES
 
 CORES = len(os.sched_getaffinity(0))
 OUR_MOST = 2 * (CORES + 1)
@@ -140,7 +141,6 @@ class Case:
 
 def cases() -> list[Case]:
     """What is measured."""
-    modules = ",".join(LEAN)
     serial, all_cores = "original", f"original's batch interface, {CORES} workers"
     equal = f"original, 1 s, {OUR_MOST} workers"
     return [
@@ -148,8 +148,8 @@ def cases() -> list[Case]:
             "clean, one input", lambda n, start: clean(n, 1, start),
             {
                 "ours": (ours(), 1000),
-                "bare fork, 1 core": (peer("bare_fork.py", "plain", modules), 500),
-                "lean bare fork, 1 core": (peer("bare_fork.py", "lean", modules), 500),
+                "bare fork, 1 core": (peer("bare_fork.py", "plain", ",".join(MODULES)), 500),
+                "lean bare fork, 1 core": (peer("bare_fork.py", "lean", ",".join(LEAN)), 500),
                 serial: (original(10, 1, "--sequential"), 1000),
                 all_cores: (original(10, CORES), 2000),
                 "a process per program": (process_each(), 60),

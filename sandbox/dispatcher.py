@@ -26,11 +26,13 @@ from pathlib import Path
 
 from sandbox.child.kernel import PRIMITIVES
 from sandbox.child.libc import REPORT
+from sandbox.child.preload import LEAN
 from sandbox.child.zygote import HELLO, REFUSED
 from sandbox.jobs import Limits
 
+# The harness comes last, so that what each child writes to lies closer together.
 _BOOTSTRAP = (
-    "import sys, types; p = types.ModuleType('sandbox'); p.__path__ = [sys.argv[1]]; "
+    f"import {', '.join(LEAN)}, sys; p = types.ModuleType('sandbox'); p.__path__ = [sys.argv[1]]; "
     "sys.modules['sandbox'] = p; from sandbox.child.zygote import main; main(sys.argv[2:])"
 )
 # LD_BIND_NOW: each child would otherwise resolve, and copy the pages of, the same symbols again.
