@@ -30,7 +30,8 @@ class Limits:
     """Budgets of one call.
 
     Attributes:
-        cpu_s: CPU seconds per call; the clock stops while other processes run.
+        cpu_s: CPU seconds per call (in a job of several, one in a hundred more); the clock stops
+            while other processes run.
         wall_s: wall seconds per call, for programs that sleep; many times `cpu_s`.
         memory_mb: address space on top of the bare interpreter's, per program.
         output_bytes: UTF-8 bytes of one result's canonical text.
