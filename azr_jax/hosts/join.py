@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax._src import cloud_tpu_init, distributed  # the clients have no public name
+from jax._src import distributed  # its client has no public name
+from jax._src.clusters import cloud_tpu_cluster
 
 import azr_jax
 import sandbox
@@ -85,15 +86,21 @@ def join(settings: Settings) -> Hosts:
     Raises:
       SystemExit: they cannot be reached.
     """
-    wanted = os.environ.get("JAX_PLATFORMS") or "tpu"
-    on_tpu = cloud_tpu_init.running_in_cloud_tpu_vm and "tpu" in wanted
-    if settings.coordinator is None and not on_tpu:
+    if settings.coordinator is None and not _in_a_pod():
         return _alone(settings)
     last_words = _initialize(settings)
     if distributed.global_state.num_processes == 1:
         last_words.bye()
         return _alone(settings)
     return _meet(settings, last_words)
+
+
+def _in_a_pod() -> bool:
+    """On a Cloud TPU, and where it says who the hosts of its slice are; there may be one alone."""
+    if "tpu" not in (os.environ.get("JAX_PLATFORMS") or "tpu"):
+        return False
+    kinds = cloud_tpu_cluster.GceTpuCluster, cloud_tpu_cluster.GkeTpuCluster
+    return any(kind.is_env_present() for kind in kinds)
 
 
 def _alone(settings: Settings) -> Hosts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -36,7 +37,7 @@ def run(hosts):
     print("met", flush=True)
 """
 TAIL = """
-settings = join.Settings(sys.argv[1], 2, index, heartbeat_s=4)
+settings = join.Settings(sys.argv[1], 2, index, heartbeat_s=8)
 try:
     with join.join(settings) as hosts:
         run(hosts)
@@ -45,10 +46,14 @@ except UserError as error:
 """
 
 
-def start(body: str, indices: Sequence[int] = (0, 1)) -> list[subprocess.Popen[str]]:
+def free_address() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def start(body: str, indices: Sequence[int] = (0, 1)) -> list[subprocess.Popen[str]]:
+    address = free_address()
     return [
         subprocess.Popen(
             [sys.executable, "-c", HEAD + body + TAIL, address, str(index)],
@@ -59,6 +64,17 @@ def start(body: str, indices: Sequence[int] = (0, 1)) -> list[subprocess.Popen[s
         )
         for index in indices
     ]
+
+
+POD = """\
+import os
+from jax._src.clusters import cluster, cloud_tpu_cluster
+from azr_jax.hosts.join import Settings, join
+cluster.running_in_cloud_tpu_vm = cloud_tpu_cluster.running_in_cloud_tpu_vm = True
+with join(Settings()) as hosts:
+    print(hosts.count, hosts.gather(os.environ["TPU_WORKER_ID"], "meeting"))
+"""
+"""What jax does on the hosts of a slice, but for the question whether there are chips."""
 
 
 def ends(process: subprocess.Popen[str]) -> tuple[int, str, str]:
@@ -112,6 +128,32 @@ def test_a_process_whose_peers_do_not_come_says_so() -> None:
     assert code not in (0, 2)
     assert last.startswith("azr: process 0")
     assert "the others" in last
+
+
+def test_the_hosts_of_a_pod_find_each_other() -> None:
+    variables = {
+        "JAX_PLATFORMS": "",
+        "JAX_COORDINATOR_PORT": free_address().rpartition(":")[2],
+        "TPU_WORKER_HOSTNAMES": "127.0.0.1,127.0.0.1",  # as GKE sets it
+        # All that Google's metadata server would be asked for.
+        "TPU_SKIP_MDS_QUERY": "1",
+        "MEGASCALE_COORDINATOR_ADDRESS": "127.0.0.1",
+        "MEGASCALE_NUM_SLICES": "1",
+        "MEGASCALE_SLICE_ID": "0",
+    }
+    pods = [
+        subprocess.Popen(
+            [sys.executable, "-c", POD],
+            cwd=ROOT,
+            env=os.environ | variables | {"TPU_WORKER_ID": str(index)},
+            text=True,
+            stdout=subprocess.PIPE,
+        )
+        for index in range(2)
+    ]
+    for pod in pods:
+        assert pod.communicate(timeout=60)[0] == "2 ['0', '1']\n"
+        assert pod.returncode == 0
 
 
 @pytest.mark.parametrize(
