@@ -134,7 +134,10 @@ def _require_same_config(directory: Path, text: str) -> None:
         if any(name != FRESH_CONFIG for name in storage.names(directory)):
             raise UserError(f"{directory} is not empty and is no run directory; name another")
         return
-    old, new = (_bindings(t) for t in (kept.decode(), text))
+    kept_bindings, new = (_bindings(t) for t in (kept.decode(), text))
+    # What a newer version can be told beside is at its default in an older one.
+    added = {k: gin_config.default_text(k) for k in new.keys() - kept_bindings.keys()}
+    old = added | kept_bindings
     changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
     if changed:
         name = changed[0]

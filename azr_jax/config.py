@@ -106,6 +106,18 @@ def operative_text() -> str:
     return str(gin.operative_config_str())
 
 
+def default_text(parameter: str) -> str | None:
+    """The default of `CONFIGURABLE.field` as gin writes it; None where there is none."""
+    name, _, field_name = parameter.rpartition(".")
+    fields = (
+        {f.name: f for f in dataclasses.fields(_class_of(name))} if name in CONFIGURABLES else {}
+    )
+    found = fields.get(field_name)
+    if found is None or found.default is dataclasses.MISSING:
+        return None
+    return repr(found.default)
+
+
 def register() -> None:
     """Loads every room with a configurable, and tells gin of those that know nothing of it."""
     for name in CONFIGURABLES:

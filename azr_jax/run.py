@@ -177,7 +177,7 @@ class Run:
     def compile(self, state: TrainState) -> None:
         """Every program of a step, at every size that it may have."""
         self.phase("compiling")
-        self.sampler.compile(state.params)
+        self.sampler.compile(state.params, self.hosts.moved)
         for row_tokens in sorted(set(self.config.row_tokens)):
             self.hosts.moved()
             self.updater.compile(self.row_multiple, row_tokens)

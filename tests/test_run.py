@@ -273,6 +273,24 @@ def test_bad_input_is_one_line_and_leaves_no_run(
     assert not run.exists()
 
 
+def test_what_a_newer_version_can_be_told_was_at_its_default(
+    finished: Finished, small_gin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older = tmp_path / "older"
+    older.mkdir()
+    lines = (finished.directory / "config.gin").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith("RunConfig.max_gap")]
+    assert len(kept) == len(lines) - 1
+    (older / "config.gin").write_text("".join(kept))
+    flags = [f"--gin_bindings={b}" for b in (*MEASURED, "PlayConfig.seed_target = 0")]
+    other = [*flags, "--gin_bindings=RunConfig.max_gap = 0.7"]
+    line = refused(capsys, small_gin, "--run_dir", str(older), *other)
+    assert "RunConfig.max_gap was 0.5, is now 0.7; name" in line
+    other = [*flags, "--gin_bindings=RunConfig.seed = 7"]
+    line = refused(capsys, small_gin, "--run_dir", str(older), *other)
+    assert "RunConfig.seed was 0, is now 7; name" in line  # and nothing else differs
+
+
 def test_a_run_directory_of_another_configuration_is_refused(
     finished: Finished, small_gin: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

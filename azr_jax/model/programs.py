@@ -64,11 +64,16 @@ class Programs:
         """Programs compiled so far."""
         return len(self._compiled)
 
-    def compile_all(self, params: Params) -> None:
-        """`params`: the parameters that `prepare` will get, or their shapes with shardings."""
+    def compile_all(self, params: Params, compiled: Callable[[], None] = lambda: None) -> None:
+        """`params`: the parameters that `prepare` will get, or their shapes with shardings.
+
+        `compiled` is called after every program.
+        """
         self._prepare_program(self._resident(params))
+        compiled()
         for shape in shapes(self.config, self.groups):
             self.get(shape)
+            compiled()
         self._compiled_all = True
 
     def lowered(self, params: Params) -> Iterator[tuple[str, Any]]:

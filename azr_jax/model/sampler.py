@@ -84,9 +84,12 @@ class Sampler:
         """Programs compiled so far."""
         return self.programs.compiled
 
-    def compile(self, params: Params) -> None:
-        """Compile every program. `params`: the parameters, or their shapes with shardings."""
-        self.programs.compile_all(params)
+    def compile(self, params: Params, compiled: Callable[[], None] = lambda: None) -> None:
+        """Compile every program. `params`: the parameters, or their shapes with shardings.
+
+        `compiled` is called after each: all of them may take long.
+        """
+        self.programs.compile_all(params, compiled)
 
     def stream(
         self,
