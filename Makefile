@@ -1,7 +1,7 @@
 # make train   set up, then run or resume Absolute Zero self-play on the embedded tiny model
 # make test    set up, then the tests; make lint, make types: the checks of style and of types
 # make plan    what `azr plan` needs beside: the compiler for TPUs (650 MB); its tests then run, too
-# make soak    the full counts, which take long; writes docs/soak.md
+# make soak    the full counts, which take long; writes docs/soak.md. A part: SOAK=tests/hostile
 # make peers   what the benchmarks measure against, in environments of their own
 #
 # SANDBOX_LEVEL=1 accepts a weaker sandbox where the host lacks what the full one needs.
@@ -27,7 +27,7 @@ test: $(VENV)/installed-test
 plan: $(VENV)/installed-plan
 
 soak: $(VENV)/installed-test
-	@$(VENV)/bin/python -m pytest -m soak --junitxml $(VENV)/soak.xml; code=$$?; \
+	@$(VENV)/bin/python -m pytest $(SOAK) -m soak --junitxml $(VENV)/soak.xml; code=$$?; \
 	    $(VENV)/bin/python tests/soak_summary.py $(VENV)/soak.xml docs/soak.md; exit $$code
 
 # The versions of docs and RESULTS.md. google-tunix needs Python >= 3.12.
