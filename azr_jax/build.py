@@ -15,7 +15,8 @@ from azr_jax.errors import UserError
 from azr_jax.evals.heldout import EvalConfig
 from azr_jax.hosts.group import Hosts
 from azr_jax.learn.checkpoint import Checkpoints, describe
-from azr_jax.learn.update import LossConfig, OptimizerConfig, make_optimizer, make_update
+from azr_jax.learn.optimizer import OptimizerConfig, make_optimizer
+from azr_jax.learn.update import LossConfig, make_update
 from azr_jax.model.config import ModelConfig
 from azr_jax.model.sampler import Sampler, SamplerConfig
 from azr_jax.model.sharding import make_mesh, require_heads

@@ -34,7 +34,7 @@ CONFIGURABLES = {
     "RopeScaling": "azr_jax.model.config",
     "MeshConfig": "azr_jax.model.sharding",
     "SamplerConfig": "azr_jax.model.sampler",
-    "OptimizerConfig": "azr_jax.learn.update",
+    "OptimizerConfig": "azr_jax.learn.optimizer",
     "LossConfig": "azr_jax.learn.update",
     "EvalConfig": "azr_jax.evals.heldout",
     "PretrainConfig": "azr_jax.tiny.pretrain",

@@ -34,8 +34,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from azr_jax.learn.batching import Sample, fill, pack
+from azr_jax.learn.optimizer import OptimizerConfig, make_optimizer
 from azr_jax.learn.state import state_of_params
-from azr_jax.learn.update import LossConfig, OptimizerConfig, make_optimizer, make_update
+from azr_jax.learn.update import LossConfig, make_update
 from azr_jax.model import attention, backend, cudnn, flash_decode
 from azr_jax.model.config import ModelConfig
 from azr_jax.model.hf import write_config

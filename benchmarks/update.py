@@ -29,14 +29,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from azr_jax.learn.batching import Batch, Sample, fill, pack
+from azr_jax.learn.optimizer import OptimizerConfig, make_optimizer
 from azr_jax.learn.state import state_of_params
-from azr_jax.learn.update import (
-    LossConfig,
-    OptimizerConfig,
-    make_optimizer,
-    make_update,
-    policy_micro_loss,
-)
+from azr_jax.learn.update import LossConfig, make_update, policy_micro_loss
 from azr_jax.model.config import ModelConfig
 from azr_jax.model.sharding import MeshConfig, make_mesh
 from azr_jax.model.transformer import Transformer

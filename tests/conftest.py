@@ -156,8 +156,8 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Sequence[str]:
     """
     import jax
 
+    from azr_jax.learn.optimizer import OptimizerConfig, make_optimizer
     from azr_jax.learn.state import init_state
-    from azr_jax.learn.update import OptimizerConfig, make_optimizer
     from azr_jax.model import hf
     from azr_jax.model.folder import tokenizer_files
     from azr_jax.model.sharding import MeshConfig, make_mesh

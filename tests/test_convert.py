@@ -22,8 +22,8 @@ from azr_jax import cli
 from azr_jax.convert import export_model, import_model
 from azr_jax.learn import arrays
 from azr_jax.learn.checkpoint import CheckpointError, Checkpoints, describe
+from azr_jax.learn.optimizer import OptimizerConfig, make_optimizer
 from azr_jax.learn.state import state_of_params
-from azr_jax.learn.update import OptimizerConfig, make_optimizer
 from azr_jax.model import folder, hf
 from azr_jax.model.config import ModelConfig, RopeScaling
 from azr_jax.model.sharding import MeshConfig, make_mesh

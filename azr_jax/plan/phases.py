@@ -15,13 +15,12 @@ from typing import Any
 
 import jax
 
+from azr_jax.learn.optimizer import OptimizerConfig, make_optimizer
 from azr_jax.learn.state import abstract_params, abstract_state
 from azr_jax.learn.update import (
     LossConfig,
-    OptimizerConfig,
     abstract_batch,
     data_shards,
-    make_optimizer,
     make_update,
     policy_micro_loss,
 )

@@ -20,8 +20,9 @@ import gin
 
 from azr_jax.learn.batching import Batch, Sample, fill, pack
 from azr_jax.learn.checkpoint import Checkpoints, describe
+from azr_jax.learn.optimizer import OptimizerConfig, make_optimizer
 from azr_jax.learn.state import TrainState, abstract_state, init_state
-from azr_jax.learn.update import OptimizerConfig, make_optimizer, make_supervised_update
+from azr_jax.learn.update import make_supervised_update
 from azr_jax.model import hf
 from azr_jax.model.config import ModelConfig
 from azr_jax.model.sharding import MeshConfig, make_mesh

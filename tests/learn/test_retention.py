@@ -17,9 +17,10 @@ from azr_jax.errors import UserError
 from azr_jax.learn import checkpoint, manifest
 from azr_jax.learn.batching import Sample, pack
 from azr_jax.learn.checkpoint import CheckpointError, Checkpoints
+from azr_jax.learn.optimizer import OptimizerConfig, make_optimizer
 from azr_jax.learn.retention import Retention
 from azr_jax.learn.state import TrainState, abstract_state, init_state
-from azr_jax.learn.update import LossConfig, OptimizerConfig, make_optimizer, make_update
+from azr_jax.learn.update import LossConfig, make_update
 from azr_jax.model.config import ModelConfig
 from azr_jax.model.sharding import MeshConfig, make_mesh
 from azr_jax.model.transformer import Transformer

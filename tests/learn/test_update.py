@@ -11,6 +11,7 @@ import pytest
 
 from azr_jax.learn.advantages import trr_plus_plus
 from azr_jax.learn.batching import Sample, pack
+from azr_jax.learn.optimizer import OptimizerConfig, decays, learning_rate_schedule, make_optimizer
 from azr_jax.learn.state import (
     TrainState,
     init_state,
@@ -19,13 +20,9 @@ from azr_jax.learn.state import (
 )
 from azr_jax.learn.update import (
     LossConfig,
-    OptimizerConfig,
     Update,
     accumulate,
     data_shards,
-    decays,
-    learning_rate_schedule,
-    make_optimizer,
     make_supervised_update,
     make_update,
     microbatch_normaliser,
