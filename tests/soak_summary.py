@@ -55,11 +55,18 @@ def summary(report: Path, page: str, revision: str) -> str:
     return head + "".join(f"| {name} {rows[name]}\n" for name in sorted(rows))
 
 
+def revision_beside(page: Path) -> str:
+    """The commit that is checked out, with a plus where more than the page differs from it."""
+
+    def git(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", *command], capture_output=True, text=True, check=False)
+
+    changed = git("diff", "--quiet", "HEAD", "--", ".", f":!{page}").returncode
+    return git("rev-parse", "--short", "HEAD").stdout.strip() + ("+" if changed else "")
+
+
 if __name__ == "__main__":
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
     page = Path(sys.argv[2])
     before = page.read_text(encoding="utf-8") if page.is_file() else ""
-    text = summary(Path(sys.argv[1]), before, described.stdout.strip() or "unknown")
+    text = summary(Path(sys.argv[1]), before, revision_beside(page))
     page.write_text(text, encoding="utf-8")
