@@ -163,8 +163,8 @@ def accumulate(
 class Update:
     """A compiled optimiser step: `state, metrics = update(state, batch)`; `state` is donated.
 
-    Rows of a batch come in multiples of `row_multiple` (`pack(..., multiple=...)`). Every batch
-    shape compiles once, ahead by `compile` or when it is first met.
+    Rows of a batch come in multiples of `row_multiple` (`pack(..., multiple=...)`). Every
+    kind of batch (shape and mask) compiles once, ahead by `compile` or when it is first met.
 
     A step whose loss or gradient is not finite, or whose batch has no token, leaves parameters and
     optimiser as they were: `state.skipped` and the metric `skipped` count it.
@@ -208,31 +208,36 @@ class Update:
 
         shardings, everywhere = state_shardings(model, optimizer, mesh), sharding.replicated(mesh)
         self._step: Any = jax.jit(step, donate_argnums=0, out_shardings=(shardings, everywhere))
-        self._compiled: dict[tuple[int, int], Any] = {}
+        self._compiled: dict[Any, Any] = {}
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         """One step; metrics are device arrays, sums not yet divided by `tokens` (see `summary`)."""
         shape, place = self._cut(*batch.shape)
         cut = jax.tree.map(lambda x: sharding.place(x.reshape(shape), place), batch)
-        step = self.compile(*batch.shape)
+        step = self._compiled_for(cut)
         with jax.set_mesh(self.mesh):
             return step(state, cut)
 
     @property
     def compiled(self) -> int:
-        """Batch shapes compiled so far."""
+        """Kinds of batches compiled for so far."""
         return len(self._compiled)
 
-    def compile(self, rows: int, row_tokens: int) -> Any:
-        """The step for batches [rows, row_tokens], compiled unless it was before."""
-        shape = rows, row_tokens
-        if shape not in self._compiled:
-            self._compiled[shape] = self.lower(*shape).compile()
-        return self._compiled[shape]
+    def compile(self, rows: int, row_tokens: int) -> None:
+        """Compiles ahead for batches [rows, row_tokens] as self-play packs them on this backend."""
+        self._compiled_for(abstract_batch(*self._cut(rows, row_tokens)))
 
     def lower(self, rows: int, row_tokens: int) -> Any:
-        """The step lowered for batches [rows, row_tokens], to compile ahead of time."""
-        batch = abstract_batch(*self._cut(rows, row_tokens))
+        """The same, lowered only: to compile it for other chips."""
+        return self._lower(abstract_batch(*self._cut(rows, row_tokens)))
+
+    def _compiled_for(self, batch: Batch) -> Any:
+        kind = batch.tokens.shape, batch.layout.mask
+        if kind not in self._compiled:
+            self._compiled[kind] = self._lower(batch).compile()
+        return self._compiled[kind]
+
+    def _lower(self, batch: Batch) -> Any:
         with jax.set_mesh(self.mesh):
             return self._step.lower(self._abstract_state, batch)
 

@@ -261,6 +261,21 @@ def test_it_learns_and_compiles_once(
     assert supervised.compiled == 1
 
 
+def test_compiled_ahead_it_takes_batches_packed_in_another_way(
+    params: Any, samples: list[Sample]
+) -> None:
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    optimizer = make_optimizer(OptimizerConfig(), 10)
+    update = make_supervised_update(MODEL, optimizer, mesh, valid_ids=VALID, micro_rows=4)
+    update.compile(24, 24)
+    losses = []
+    for shared in (True, False):
+        batch = pack(samples, 24, rows=24, multiple=update.row_multiple, share_prompts=shared)
+        state = state_of_params(MODEL, optimizer, mesh, jax.tree.map(np.array, params))
+        losses.append(float(update(state, batch)[1]["loss"]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
 @pytest.mark.parametrize("what", ["not finite", "no tokens"])
 def test_a_hopeless_step_is_skipped_and_counted(
     supervised: Update, state: TrainState, samples: list[Sample], what: str
