@@ -63,6 +63,12 @@ _CANONICAL_DICT = re.compile(
     rf"\{{(?:{_TEXT}: {_FLAT}(?:, {_TEXT}: {_FLAT})*|{_INT}: {_FLAT}(?:, {_INT}: {_FLAT})*)\}}"
 )
 _KEY = re.compile(rf"({_TEXT}|{_INT}): {_FLAT}")
+_PART = re.compile(
+    r"\"\"\".*?(?:\"\"\"|\Z)|'''.*?(?:'''|\Z)"
+    r"|\"(?:\\.|[^\"\\\n])*\"?|'(?:\\.|[^'\\\n])*'?|[()\[\]{},]",
+    re.DOTALL,
+)
+_KEYWORD = re.compile(r"\s*([^\W\d]\w*)\s*=")
 _FAST_CHARS = 4096
 _FAST_DEPTH = 2
 _CONSTANTS: dict[str, Any] = {
@@ -104,6 +110,34 @@ def parse_arguments(text: str, max_chars: int = MAX_CHARS, max_depth: int = MAX_
     if _is_short(text, max_chars, max_depth) and _CANONICAL_ARGUMENTS.fullmatch(text):
         return text
     return _parse_arguments(text, max_chars, max_depth)
+
+
+def parse_call(text: str, max_chars: int = MAX_CHARS, max_depth: int = MAX_DEPTH) -> str:
+    """As `parse_arguments`; arguments may be named, as in ``1, b=[2]``; raises LiteralError."""
+    if "=" not in text or len(text) > max_chars:
+        return parse_arguments(text, max_chars, max_depth)
+    parts = []
+    for part in _arguments(text):
+        keyword = _KEYWORD.match(part)
+        value = parse_value(part[keyword.end() :] if keyword else part, max_chars, max_depth)
+        parts.append(f"{keyword[1]}={value}" if keyword else value)
+    return ", ".join(parts)
+
+
+def _arguments(text: str) -> list[str]:
+    """The text between commas that stand in no bracket and no string; the last may be missing."""
+    parts, start, depth = [], 0, 0
+    for found in _PART.finditer(text):
+        if found[0] in "([{":
+            depth += 1
+        elif found[0] in ")]}":
+            depth -= 1
+        elif found[0] == "," and not depth:
+            parts.append(text[start : found.start()])
+            start = found.end()
+    if text[start:].strip() or not parts:
+        parts.append(text[start:])
+    return parts
 
 
 def _is_short(text: str, max_chars: int, max_depth: int) -> bool:

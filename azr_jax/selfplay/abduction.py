@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from azr_jax.selfplay.deduction import make_task, read_proposal
+from azr_jax.selfplay.drafts import ANY, DraftRules
 from azr_jax.selfplay.parse import GRAMMARS
 from azr_jax.selfplay.prompts import STYLES, StyleName
 from azr_jax.selfplay.triplet import Task, Triplet
@@ -15,8 +16,10 @@ from sandbox import Job, literals
 __all__ = ["check_answer", "make_task", "propose_prompt", "read_proposal", "solve_prompt"]
 
 
-def propose_prompt(style: StyleName, references: Sequence[Triplet], inputs: int) -> str:
-    return STYLES[style].propose_abduction(references)
+def propose_prompt(
+    style: StyleName, references: Sequence[Triplet], inputs: int, rules: DraftRules = ANY
+) -> str:
+    return STYLES[style].propose_abduction(references, rules)
 
 
 def solve_prompt(style: StyleName, task: Task) -> str:
@@ -24,7 +27,9 @@ def solve_prompt(style: StyleName, task: Task) -> str:
     return STYLES[style].solve_abduction(task.program, task.output)
 
 
-def check_answer(style: StyleName, task: Task, answer: str) -> Verdict | Check:
+def check_answer(
+    style: StyleName, task: Task, answer: str, every_pair: bool = True
+) -> Verdict | Check:
     """Right iff the program gives the output for it. The answer must be literal arguments.
 
     Code in an answer would know the wanted output and could forge it: `1) or (True`, or an
@@ -32,7 +37,7 @@ def check_answer(style: StyleName, task: Task, answer: str) -> Verdict | Check:
     """
     assert isinstance(task, Triplet)
     try:
-        arguments = literals.parse_arguments(GRAMMARS[style].value(answer, "input"))
+        arguments = literals.parse_call(GRAMMARS[style].value(answer, "input"))
     except literals.LiteralError:
         return Verdict(0.0, "REJECTED")
     return check_pairs(Job(code=task.program, inputs=(arguments,)), (task.output,))

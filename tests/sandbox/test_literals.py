@@ -14,6 +14,7 @@ from sandbox.literals import (
     arguments_of,
     equal,
     parse_arguments,
+    parse_call,
     parse_value,
     to_text,
     value_of,
@@ -183,6 +184,34 @@ def test_arguments():
     assert parse_arguments("(1, 2)") == "(1, 2)"
     assert arguments_of("(1, 2)") == ((1, 2),)
     assert arguments_of("1,") == (1,)
+
+
+def test_named_arguments():
+    assert parse_call("1, b = [2 , 3],") == "1, b=[2, 3]"
+    assert parse_call("a='x=1, y', b={1: (2,)}") == "a='x=1, y', b={1: (2,)}"
+    assert parse_call(" 1 ,[2 ]") == "1, [2]"
+    assert parse_call("") == ""
+    for text in ("a=1) or (True", "a=b", "[a=1]", "a==1", "=1", "a:=1", "a=", "a=1,,b=2", "*a=1"):
+        with pytest.raises(LiteralError):
+            parse_call(text)
+
+
+@given(st.text(alphabet="[](){},:'\"\\ab=1 \n", max_size=30))
+def test_named_arguments_are_pythons(text):
+    try:
+        read = parse_call(text)
+    except LiteralError:
+        return
+    if "=" in text:
+        call = ast.parse(f"f({' '.join(text.split())})" if "'" not in text else f"f({text})")
+        again = ast.parse(f"f({read})")
+        assert ast.literal_eval(_values(call)) == ast.literal_eval(_values(again))
+
+
+def _values(tree):
+    call = tree.body[0].value
+    names = [ast.Constant(keyword.arg) for keyword in call.keywords]
+    return ast.List([*call.args, *names, *(k.value for k in call.keywords)], ast.Load())
 
 
 @pytest.mark.parametrize(
