@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 _ORIGINAL_MODULES = frozenset({
@@ -38,6 +38,7 @@ _HARMLESS_DUNDERS = frozenset({
     "__bool__", "__enter__", "__exit__",
 })  # fmt: skip
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _ATTRIBUTE_BY_NAME = ("getattr", "setattr", "delattr", "hasattr")
 
 _MAX_BRACKETS = 64
@@ -154,30 +155,94 @@ def _yields(function: ast.FunctionDef) -> bool:
 
 
 def _check_nodes(tree: ast.Module, policy: PolicyConfig) -> str | None:
-    stack: list[tuple[ast.AST, frozenset[str]]] = [(tree, frozenset())]  # with the locals in sight
+    # Each node with the program's own names there, and those that functions inside it will see.
+    stack: list[tuple[ast.AST, frozenset[str], frozenset[str]]] = []
+    known: frozenset[str] = frozenset()
+    everywhere = known.union(*map(_always_bound, tree.body))
+    for statement in tree.body:
+        stack.append((statement, known, everywhere))
+        known |= _always_bound(statement)
     while stack:
-        node, known = stack.pop()
+        node, known, later = stack.pop()
         reason = _check_import(node, policy)
         if reason is None and not policy.components:
             reason = _check_use(node, policy, known)
         if reason is not None:
             return reason
-        if isinstance(node, _FUNCTIONS):
-            # Defaults and decorators belong to the scope around it; the rest sees its own names.
-            inside = known | _local_names(node)
-            body = node.body if isinstance(node.body, list) else [node.body]
-            inner = {id(part) for part in body}
-            stack += [(c, inside if id(c) in inner else known) for c in ast.iter_child_nodes(node)]
-        else:
-            stack += [(child, known) for child in ast.iter_child_nodes(node)]
+        stack += _children(node, known, later)
     return None
 
 
+def _children(
+    node: ast.AST, known: frozenset[str], later: frozenset[str]
+) -> Iterator[tuple[ast.AST, frozenset[str], frozenset[str]]]:
+    """A node's parts with the names that each sees: functions and comprehensions are scopes."""
+    inside, deeper = known, later
+    scope: list[ast.AST] = []
+    if isinstance(node, _FUNCTIONS):  # but not its defaults and decorators
+        scope = [*node.body] if isinstance(node.body, list) else [node.body]
+        inside = deeper = later | _local_names(node)
+    elif isinstance(node, _COMPREHENSIONS):  # but not what its first `for` goes through
+        parts = [part for g in node.generators for part in (g.target, g.iter, *g.ifs)]
+        values = [n for n in ast.iter_child_nodes(node) if not isinstance(n, ast.comprehension)]
+        scope = [part for part in (*parts, *values) if part is not node.generators[0].iter]
+        own = _bound([g.target for g in node.generators])
+        inside, deeper = known | own, later | own
+        yield node.generators[0].iter, known, later
+    mine = {id(part) for part in scope}
+    yield from ((part, inside, deeper) for part in scope)
+    for part in ast.iter_child_nodes(node):
+        if id(part) not in mine and not isinstance(part, ast.comprehension):
+            yield part, known, later
+
+
 def _local_names(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> frozenset[str]:
-    """Its parameters: what it means by these names is its own business, even by `input`."""
+    """Parameters and what it binds: what it means by these names is its own business."""
     a = function.args
     parameters = [*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg]
-    return frozenset(parameter.arg for parameter in parameters if parameter is not None)
+    names = {parameter.arg for parameter in parameters if parameter is not None}
+    body = function.body if isinstance(function.body, list) else [function.body]
+    return frozenset(names) | _bound(body)
+
+
+def _always_bound(statement: ast.stmt) -> frozenset[str]:
+    """What a statement of the module gives to names for certain: nothing inside `if` or a loop."""
+    plain = (ast.Assign, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    imports = (ast.Import, ast.ImportFrom)
+    if isinstance(statement, (*plain, *imports)) or (
+        isinstance(statement, ast.AnnAssign) and statement.value is not None
+    ):
+        return _bound([statement])
+    return frozenset()
+
+
+def _bound(nodes: Sequence[ast.AST]) -> frozenset[str]:
+    """Names that a scope with these nodes binds; what it declares global or nonlocal is not its."""
+    bound: set[str | None] = set()
+    declared: set[str] = set()
+    stack = list(nodes)
+    while stack:
+        node = stack.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            bound.add(node.name)
+            continue
+        if isinstance(node, ast.Lambda):
+            continue
+        if isinstance(node, ast.comprehension):  # its target is not the scope's; a := in it is
+            stack += [node.iter, *node.ifs]
+            continue
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            bound.add(node.id)
+        elif isinstance(node, (ast.Global, ast.Nonlocal)):
+            declared.update(node.names)
+        elif isinstance(node, ast.alias):
+            bound.add(node.asname or node.name.partition(".")[0])
+        elif isinstance(node, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)):
+            bound.add(node.name)
+        elif isinstance(node, ast.MatchMapping):
+            bound.add(node.rest)
+        stack.extend(ast.iter_child_nodes(node))
+    return frozenset(name for name in bound if name is not None) - declared
 
 
 def _check_import(node: ast.AST, policy: PolicyConfig) -> str | None:
@@ -208,7 +273,8 @@ def _check_use(node: ast.AST, policy: PolicyConfig, known: frozenset[str]) -> st
     if isinstance(node, ast.Name):
         if node.id in known:
             return None
-        if node.id in policy.banned_names or node.id == "__import__":
+        loaded = isinstance(node.ctx, ast.Load)
+        if (loaded and node.id in policy.banned_names) or node.id == "__import__":
             return f"uses {node.id}"
         if not policy.dunders and _is_dunder(node.id) and node.id != "__name__":
             return f"uses {node.id}"

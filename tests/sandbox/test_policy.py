@@ -26,6 +26,17 @@ PARITY = PolicyConfig.parity()
         "def f(input, *vars, open=1, **exit):\n    return [input for _ in vars], open, exit",
         "def f(x):\n    return (lambda input: input + 1)(x)",
         "def f(input):\n    def g(y):\n        return input + y\n    return g(1)",
+        "def f(a):\n    input = a + 1\n    return input",
+        "def f(a):\n    for input in a:\n        pass\n    return input, [open for open in a]",
+        "def f(a):\n    with a as vars:\n        exit, *quit = vars\n    return exit, quit",
+        "def f(a):\n    if (input := a):\n        return input",
+        "def f(a):\n    match a:\n        case [input, *vars]:\n            return input, vars",
+        "def f(a):\n    input = a\n    return [input for _ in a], lambda: input",
+        "def eval(a):\n    return a\nlicense = 3\ndef f(a):\n    return eval(a) + license",
+        "def f(a):\n    def compile(b):\n        return b\n    return compile(a)",
+        "input = 1\nx = input + 1\ndef f(a):\n    return x",
+        "class A:\n    input = 1\ndef f(a):\n    return A.input",
+        "class A:\n    def input(self):\n        return 1\ndef f(a):\n    return A().input()",
     ],
 )
 def test_good(code):
@@ -54,9 +65,20 @@ def test_banned(body):
         "def f(x, y=open):\n    return x",
         "def f(open=open):\n    return open",
         "def f(x):\n    return (lambda eval: 1)(eval)",
+        "def g(x):\n    eval = x\n    return eval\ndef f(x):\n    return eval(x)",
+        "def f(x):\n    b = [open for open in x]\n    return open(b)",
+        "def f(x):\n    return [open for open in open(x)]",
+        "def f(x):\n    return {a: 1 for a in [1] for b in open(x)}",
+        "open = open\ndef f(x):\n    return 1",
+        "x = open('x')\nopen = 1\ndef f(x):\n    return 1",
+        "if 0:\n    open = 1\ndef f(x):\n    return open(x)",
+        "class A:\n    open = 1\n    def g(self):\n        open('x')\ndef f(x):\n    return 1",
+        "def f(x):\n    global open\n    open = 1\n    return open(x)",
+        "def f(x, open=lambda: open('x')):\n    return 1",
+        "__import__ = 1\ndef f(x):\n    return x",
     ],
 )
-def test_a_parameter_hides_a_builtin_in_its_function_only(code):
+def test_a_name_of_its_own_hides_a_builtin_in_its_scope_only(code):
     assert "uses" in (check_program(code, DEFAULT) or "")
 
 
