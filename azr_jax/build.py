@@ -25,7 +25,7 @@ from azr_jax.report.progress import Progress
 from azr_jax.report.summary import read_summary
 from azr_jax.run import Run
 from azr_jax.run_config import RunConfig
-from azr_jax.selfplay import seeds
+from azr_jax.selfplay import parse, seeds
 from azr_jax.selfplay.play import PlayConfig, SelfPlay
 from azr_jax.selfplay.rewards import RewardConfig
 from azr_jax.signals import Interrupted, Stopper
@@ -34,6 +34,7 @@ from sandbox import Limits, Sandbox, SandboxUnavailable
 MAY_CHANGE = (
     *("RUN_DIR", "TOTAL_STEPS", "run_dir", "total_steps"),
     *("save_every", "keep", "keep_every", "samples_every", "max_infra_share", "stall_s"),
+    "max_bad_steps",
 )
 """A resumed run may be moved, be told to go on for longer, and keep more or less of itself."""
 
@@ -77,7 +78,9 @@ def open_run(hosts: Hosts | None = None) -> Iterator[Run]:
     require_heads(mesh_config, mesh, policy.model.config.heads, policy.model.config.kv_heads)
     tokenizer = policy.tokenizer
     optimizer = make_optimizer(optimization, config.total_steps)
-    sampler = Sampler(policy.model, sampling, mesh, tokenizer, config.seed)
+    sampler = Sampler(
+        policy.model, sampling, mesh, tokenizer, config.seed, is_complete=parse.well_formed
+    )
     updater = make_update(
         policy.model,
         optimizer,

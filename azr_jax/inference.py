@@ -23,6 +23,7 @@ from azr_jax.model.sampler import Completion, Prompt, Sampler, SamplerConfig
 from azr_jax.model.sharding import make_mesh
 from azr_jax.policy import Policy, load_policy
 from azr_jax.report.progress import Progress
+from azr_jax.selfplay import parse
 from azr_jax.selfplay.play import SelfPlay
 from azr_jax.selfplay.tasks import solve_prompt
 from sandbox import Limits, Sandbox, SandboxUnavailable
@@ -65,7 +66,14 @@ def eval_command(
     except SandboxUnavailable as error:
         raise UserError(str(error)) from error
     with box, _progress(f"azr eval {benchmark}", total) as progress:
-        sampler = Sampler(policy.model, sampling, policy.mesh, policy.tokenizer, SEED)
+        sampler = Sampler(
+            policy.model,
+            sampling,
+            policy.mesh,
+            policy.tokenizer,
+            SEED,
+            is_complete=parse.well_formed,
+        )
         play = SelfPlay(play_config, rewards, box, lambda prompt: len(encode(prompt)), SEED)
 
         def sample(prompts: Sequence[Prompt], temperature: float) -> Iterator[Completion]:

@@ -13,6 +13,7 @@ from azr_jax.evals.base import Check, check_base
 from azr_jax.model.sampler import Completion, Prompt, Sampler
 from azr_jax.model.sharding import make_mesh
 from azr_jax.policy import load_policy
+from azr_jax.selfplay import parse
 from azr_jax.selfplay.play import SelfPlay
 from sandbox import Sandbox
 
@@ -21,7 +22,14 @@ def vet(directory: Path) -> list[Check]:
     """Measure the base by the game and the sampler that the parsed gin describes; print a table."""
     mesh = make_mesh(config.build("MeshConfig"))
     policy = load_policy(str(directory), mesh, config.build("ModelConfig"))
-    sampler = Sampler(policy.model, config.build("SamplerConfig"), mesh, policy.tokenizer, seed=0)
+    sampler = Sampler(
+        policy.model,
+        config.build("SamplerConfig"),
+        mesh,
+        policy.tokenizer,
+        seed=0,
+        is_complete=parse.well_formed,
+    )
     encode = policy.tokenizer.encode
 
     def sample(prompts: Sequence[Prompt], temperature: float) -> Iterator[Completion]:

@@ -48,6 +48,7 @@ from azr_jax.model.sharding import make_mesh
 from azr_jax.policy import EMBEDDED, load_policy
 from azr_jax.report.metrics import Row, read_rows
 from azr_jax.report.summary import Summary, read_summary
+from azr_jax.selfplay import parse
 from azr_jax.selfplay.play import SelfPlay
 from azr_jax.selfplay.tasks import solve_prompt
 from sandbox import Sandbox
@@ -171,7 +172,14 @@ def force_thinking(tasks: Sequence[EvalTask], samples: int) -> dict[str, dict[st
     )
     sizes = config.build("SamplerConfig")
     sizes = replace(sizes, max_prompt_tokens=max(longest, sizes.max_prompt_tokens))
-    sampler = Sampler(policy.model, sizes, policy.mesh, policy.tokenizer, run.seed)
+    sampler = Sampler(
+        policy.model,
+        sizes,
+        policy.mesh,
+        policy.tokenizer,
+        run.seed,
+        is_complete=parse.well_formed,
+    )
 
     def sample(prompts: Sequence[Prompt], temperature: float) -> Iterator[Completion]:
         return sampler.stream(policy.params, prompts, temperature=temperature)

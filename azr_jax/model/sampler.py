@@ -57,15 +57,19 @@ class Sampler:
         tokenizer: Tokenizer,
         seed: int,
         valid_ids: int | None = None,
+        is_complete: Callable[[str], bool] | None = None,
     ) -> None:
         """`valid_ids`: ids from here on are never sampled (default: the tokenizer's size).
+
+        `is_complete`: whether a completion ends at a stop string, given its text up to there; see
+        `Stops`.
 
         Raises:
           ValueError: when the slots do not divide over the mesh.
         """
         self.config, self.seed = config, seed
         self.counters = Counters()
-        self._stops = Stops(tokenizer, config.stop_strings)
+        self._stops = Stops(tokenizer, config.stop_strings, is_complete)
         self.programs = Programs(
             model,
             config,

@@ -6,8 +6,9 @@ makes the same ones, and none depends on time.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal
@@ -54,10 +55,21 @@ def row_key(seed: int, stream: tuple[int, ...], sample: int) -> tuple[int, int]:
 
 
 class Stops:
-    """What ends a completion: eos and stop strings of one token on device, other strings here."""
+    """What ends a completion: eos and stop strings of one token on device, other strings here.
 
-    def __init__(self, tokenizer: Tokenizer, strings: Sequence[str]) -> None:
+    `is_complete` has the last word on stop strings: given the text up to one, it says whether the
+    completion ends there (default: it does). What it says yes to it must say yes to however the
+    text goes on. The device stops at a one-token string before it is asked; the row then goes on.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        strings: Sequence[str],
+        is_complete: Callable[[str], bool] | None = None,
+    ) -> None:
         self._tokenizer = tokenizer
+        self._is_complete = is_complete
         self.eos_ids = tokenizer.eos_ids
         encoded = {text: tokenizer.encode(text) for text in strings if text}
         self.token_ids = (
@@ -78,24 +90,27 @@ class Stops:
     def first_end(self, tokens: Sequence[int], old: int) -> int | None:
         """Number of tokens at which a stop string is complete, if one of tokens[old:] ends it.
 
-        Decodes a window that reaches back to where the string could begin.
+        Looks for the string in a window that reaches back to where it could begin; the whole is
+        decoded only where it is there.
         """
         if not self.strings:
             return None
         # A token adds at least a byte of the string; one more, as a first space may be dropped.
         reach = max(len(string.encode()) for string in self.strings)
         start = max(0, old - reach - 1)
-        if not self._found(tokens, start, len(tokens)):
-            return None
-        return next(
-            end
-            for end in range(old + 1, len(tokens) + 1)
-            if end == len(tokens) or self._found(tokens, start, end)
-        )
 
-    def _found(self, tokens: Sequence[int], start: int, end: int) -> bool:
-        text = self._tokenizer.decode(tokens[start:end])
-        return any(string in text for string in self.strings)
+        def ends(count: int) -> bool:
+            text = self._tokenizer.decode(tokens[start:count])
+            found = any(string in text for string in self.strings)
+            return found and self.completes(tokens[:count])
+
+        if not ends(len(tokens)):
+            return None
+        return bisect.bisect_left(range(len(tokens)), True, lo=old + 1, key=ends)
+
+    def completes(self, tokens: Sequence[int]) -> bool:
+        """Whether a completion with these tokens, the last of a stop string's, ends there."""
+        return self._is_complete is None or self._is_complete(self.text(tokens))
 
     def text(self, tokens: Sequence[int]) -> str:
         """Text of a completion, without eos."""
@@ -207,6 +222,8 @@ class Schedule:
             self.token[index] = row.tokens[-1]
             self.position[index] += count
             row.stop = self._stops.reason(row.tokens[-1])
+            if row.stop == "stop_string" and not self._stops.completes(row.tokens):
+                row.stop = None
             if row.stop is None and self.position[index] >= self.limit[index]:
                 row.stop = "length"
             end = self._stops.first_end(row.tokens, old)

@@ -20,7 +20,8 @@ class SamplerConfig:
     slice_tokens: steps between two looks of the host; a slice ends early when rows can be refilled.
     max_prompt_tokens, max_new_tokens: bounds; together they are the longest cache.
     top_p, top_k: narrow the draw; 1.0 and 0 cost nothing.
-    stop_strings: end a completion, which keeps them.
+    stop_strings: end a completion, which keeps them; in self-play and evaluations only where its
+        answer is complete: `</answer>` among the thoughts ends nothing.
     prefill_rows: prompts prefilled at once, rounded up to the mesh's batch axes.
     prompt_sizes, cache_sizes, slot_sizes: how many sizes of each are compiled.
     """

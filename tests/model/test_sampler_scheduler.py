@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from azr_jax.model.scheduler import Prompt, Schedule, Stops, row_key
+from azr_jax.selfplay.parse import well_formed
 
 
 class Letters:
@@ -84,6 +86,36 @@ def test_eos_wins_over_a_string_that_is_never_complete() -> None:
     schedule = _schedule(_prompts(1), rows=1, strings=("END",))
     schedule.place()
     assert _feed(schedule, [[69, 78, 1]]) == [(0, 0, "eos", 3)]
+
+
+@pytest.mark.parametrize("one_token", [True, False])
+@pytest.mark.parametrize("cut", [1, 7, 100])
+def test_a_stop_string_among_the_thoughts_ends_nothing(one_token: bool, cut: int) -> None:
+    """One token that the device stops at, and a string that is split over tokens and slices."""
+    tag = [2] if one_token else [ord(c) for c in "</answer >"]
+    strings = ("</answer>",) if one_token else ("</answer >",)
+    stops = Stops(
+        Letters(), strings, lambda text: well_formed(text.replace("</answer >", "</answer>"))
+    )
+    written = [*map(ord, "I close "), *tag, *map(ord, " so</think>\n<answer>5"), *tag]
+    schedule = Schedule(_prompts(1), rows=1, new_tokens=100, seed=0, stops=stops)
+    schedule.place()
+    ended, position = [], 0
+    while not ended and position < len(written):
+        piece = written[position : position + cut]
+        if 2 in piece:
+            piece = piece[: piece.index(2) + 1]  # the device stops there
+        position += len(piece)
+        more = [7, 8, 9] if position == len(written) and not one_token else []
+        ended = _feed(schedule, [[*piece, *more]])
+    assert ended == [(0, 0, "stop_string", len(written))]
+
+
+def test_a_stop_string_that_completes_nothing_leaves_the_length_stop() -> None:
+    stops = Stops(Letters(), ("</answer>",), is_complete=lambda text: False)
+    schedule = Schedule(_prompts(1), rows=1, new_tokens=2, seed=0, stops=stops)
+    schedule.place()
+    assert _feed(schedule, [[7, 2]]) == [(0, 0, "length", 2)]
 
 
 def test_text_leaves_eos_out() -> None:
