@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,46 @@ _OF_NOW = ("busy", "queued")
 
 class PolicyMismatch(RuntimeError):
     """Sampler and update no longer compute the same policy."""
+
+
+class RunFailed(RuntimeError):
+    """Steps in a row from which nothing could be learnt."""
+
+
+def symptoms(row: Mapping[str, Any]) -> list[str]:
+    """What is wrong with a step whose metrics are `row`; one such step is no cause to stop."""
+    found = []
+    flat = row.get("advantage_max") == 0.0
+    if row["skipped"]:
+        found.append(
+            "nothing to learn from, no update"
+            if flat
+            else "the loss or its gradient is not finite, no update"
+        )
+    elif flat:
+        found.append("all advantages are 0")
+    if row.get("valid_proposals") == 0.0:
+        found.append("not one valid proposal")
+    return found
+
+
+@dataclass
+class Health:
+    """How many steps in a row were bad, of at most `most` (0: any number), and the last good one.
+
+    good: the last step that was well, so that its state at the start was; -1: none yet.
+    """
+
+    most: int
+    bad: int = 0
+    good: int = -1
+
+    def take(self, step: int, well: bool) -> bool:
+        """Count a step; True where the run should end."""
+        self.bad = 0 if well else self.bad + 1
+        if well:
+            self.good = step
+        return bool(self.most) and self.bad >= self.most
 
 
 class Clock:
@@ -77,7 +118,8 @@ def step_row(
             runs = [r for r in rollouts if _of(r.request, role, name)]
             put(f"length/{role}/{name}", (len(r.completion.tokens) for r in runs))
         answers = [s for s in scored if _of(s.request, "solve", name) and s.correct is not None]
-        put(f"accuracy/{name}", (bool(s.correct) for s in answers))
+        put(f"accuracy/{name}", (s.well_formed and bool(s.correct) for s in answers))
+        put(f"accuracy_any_form/{name}", (bool(s.correct) for s in answers))
         solves = [r for r in rollouts if _of(r.request, "solve", name)]
         put(f"thinks/{name}", (_thinks(r.completion.text) for r in solves))
     row["masked"] = sum(s.reward is None for s in scored)
@@ -131,17 +173,23 @@ def update_row(metrics: Mapping[str, np.ndarray]) -> dict[str, Any]:
 def logprob_gap(metrics: Mapping[str, np.ndarray], most: float) -> float:
     """Mean |log-prob of the update - log-prob of the sampler| in nats, of the worst group.
 
+    Groups without a token have none; 0.0 where no group has any.
+
     Raises:
-      PolicyMismatch: it exceeds `most`: what is learnt from is not what was sampled.
+      PolicyMismatch: it exceeds `most`, or is not finite: what is learnt from is not what was
+        sampled.
     """
-    known = [float(g) for g in np.ravel(metrics["gap"]) if np.isfinite(g)]
-    gap = max(known, default=0.0)
+    gap = float(np.max(metrics["gap"], where=metrics["tokens"] > 0, initial=0.0))
+    if not np.isfinite(gap):
+        raise PolicyMismatch(
+            "the log-probs of the sampled tokens are not finite: the weights hold NaN or infinity. "
+            "Look at the model that was imported, or at the learning rate"
+        )
     if gap > most:
         raise PolicyMismatch(
             f"the update's log-probs of the sampled tokens differ from the sampler's by {gap:.3g} "
             f"nats a token, more than RunConfig.max_gap = {most:g}: what is learnt from is not "
-            "what was sampled. Look at ModelConfig.dtype and the versions of jax and its compiler; "
-            "the same command goes on from the newest checkpoint"
+            "what was sampled. Look at ModelConfig.dtype and the versions of jax and its compiler"
         )
     return gap
 

@@ -74,6 +74,10 @@ class Run:
     complete: tuple[TrainState, SelfPlayState | None] | None = None
     saved: int | None = None
     box_stats: dict[str, float] = field(default_factory=dict)
+    health: observe.Health = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.health = observe.Health(self.config.max_bad_steps)
 
     @property
     def directory(self) -> Path:
@@ -118,7 +122,13 @@ class Run:
         self.phase("seeding")
         if self.config.seed_files:
             drafts = [d for f in self.config.seed_files for d in seeds.load_seeds(Path(f))]
-            verified = seeds.verify_seeds(drafts, self.game.box, self.game.config.rules, self.hosts)
+            verified = seeds.verify_seeds(
+                drafts,
+                self.game.box,
+                self.game.config.rules,
+                self.hosts,
+                self.game.require_usable,
+            )
             self.progress.note(f"seeds: {verified.summary()}")
             return self.game.start(verified.triplets, verified.induction_tasks)
         start = self.game.start()
@@ -247,23 +257,29 @@ class Run:
         """
         self.stopper.hold()
         self.complete = None
-        state, metrics = self.updater(state, batch)
-        return state, summary(metrics)
+        state, sums = self.updater(state, batch)
+        metrics = summary(sums)
+        metrics["advantage_max"] = np.abs(batch.advantage).max(initial=0.0)
+        return state, metrics
 
     # --- log and save --------------------------------------------------------------------------
 
     def open_logs(self, step: int) -> None:
         """Metrics and samples from `step` on; what lies past it is dropped."""
 
-        def open_them() -> list[tuple[int, float]]:
+        def open_them() -> tuple[list[tuple[int, float]], list[tuple[int, bool]]]:
             self.metrics = SegmentWriter(self.directory / "metrics", step)
             self.samples = SegmentWriter(self.directory / "samples", step)
-            rows = read_rows(self.directory / "metrics")
-            return [(r["step"] + 1, r[SCORE]) for r in rows if SCORE in r]
+            rows = list(read_rows(self.directory / "metrics"))
+            scores = [(r["step"] + 1, r[SCORE]) for r in rows if SCORE in r]
+            return scores, [(r["step"], not observe.symptoms(r)) for r in rows if "skipped" in r]
 
         self.metrics = self.samples = NoWriter()
-        scores = self.hosts.from_first(open_them, "opening the logs")
+        scores, past = self.hosts.from_first(open_them, "opening the logs")
         self.checkpoints.scores.update(dict(scores))
+        for earlier, well in past:
+            self.health.take(earlier, well)
+        self.checkpoints.prove(self.health.good)
 
     def log(
         self,
@@ -297,12 +313,14 @@ class Run:
             self.compiled_ahead += late
             self.progress.note(f"warning: step {step}: {late} programs were compiled late")
         row["late_compiles"] = late
-        if row["skipped"]:
-            self.progress.note(f"warning: step {step}: nothing to learn from, no update")
-        if not any(p.valid for p in proposals):
-            self.progress.note(f"warning: step {step}: not one valid proposal")
+        symptoms = observe.symptoms(row)
+        for symptom in symptoms:
+            self.progress.note(f"warning: step {step}: {symptom}")
         self.metrics.append(row)
-        gap = observe.logprob_gap(metrics, self.config.max_gap)
+        try:
+            gap = observe.logprob_gap(metrics, self.config.max_gap)
+        except observe.PolicyMismatch as error:
+            raise observe.PolicyMismatch(f"step {step}: {error}. {self.last_good()}") from error
         if gap > self.config.gap_warning:
             self.progress.note(
                 f"warning: step {step}: sampler and update differ by {gap:.3g} nats a token"
@@ -311,6 +329,33 @@ class Run:
         if step % self.config.samples_every == 0:
             for item in observe.sample_rows(step, proposals, scored):
                 self.samples.append(item)
+        self.require_health(step, symptoms)
+
+    def require_health(self, step: int, symptoms: Sequence[str]) -> None:
+        """Keeps the last good checkpoint, and ends a run that has gone bad.
+
+        Raises:
+          RunFailed: `RunConfig.max_bad_steps` in a row have symptoms.
+        """
+        over = self.health.take(step, not symptoms)
+        self.checkpoints.prove(self.health.good)
+        if over:
+            raise observe.RunFailed(
+                f"step {step}: {'; '.join(symptoms)}; {self.health.bad} bad steps in a row "
+                "(RunConfig.max_bad_steps). Look at the learning rate, the samples and the "
+                f"metrics. {self.last_good()}"
+            )
+
+    def last_good(self) -> str:
+        """Which checkpoint to go back to, and how."""
+        good = [step for step in self.checkpoints.steps() if step <= self.health.good]
+        if not good:
+            return "No checkpoint is known to be good: no step was"
+        return (
+            f"The last good checkpoint is {self.directory / 'checkpoints' / str(good[0])}: start a "
+            "new run with it as INIT_CHECKPOINT, or remove the later ones and run the same command "
+            "again"
+        )
 
     def everywhere(self, step: int, learnt: Sequence[Rollout]) -> dict[str, float]:
         """The counters of all sandboxes, summed; and a look at whether all learn the same.

@@ -30,6 +30,8 @@ class RunConfig:
         is lost up to there is masked.
     gap_warning, max_gap: mean |log-prob of the update - log-prob of the sampler|, in nats a token,
         of a group: above the first a step warns, above the second the run ends.
+    max_bad_steps: so many steps in a row without a finite update, a valid proposal, or an advantage
+        that is not 0 end the run; the last good checkpoint stays. 0: never.
     save_every: steps between checkpoints. keep: so many of the newest stay, and beside them every
         step that keep_every divides (0: none). samples_every: steps between samples on disk.
     """
@@ -51,6 +53,7 @@ class RunConfig:
     max_infra_share: float = 0.05
     gap_warning: float = 0.05
     max_gap: float = 0.5
+    max_bad_steps: int = 5
     save_every: int = 10
     keep: int = 2
     keep_every: int = 0
@@ -63,7 +66,13 @@ class RunConfig:
             raise UserError(
                 f"RunConfig.temperature is {self.temperature}: self-play samples, never greedily"
             )
-        least = {"save_every": 1, "keep": 1, "keep_every": 0, "samples_every": 1}
+        least = {
+            "save_every": 1,
+            "keep": 1,
+            "keep_every": 0,
+            "samples_every": 1,
+            "max_bad_steps": 0,
+        }
         for name, value in least.items():
             if getattr(self, name) < value:
                 raise UserError(f"RunConfig.{name} is at least {value}, not {getattr(self, name)}")

@@ -14,7 +14,7 @@ from azr_jax.run import Run
 from azr_jax.selfplay.triplet import group_of
 from sandbox import SandboxUnavailable
 
-ENDS = (CheckpointError, SandboxUnavailable, observe.PolicyMismatch)
+ENDS = (CheckpointError, SandboxUnavailable, observe.PolicyMismatch, observe.RunFailed)
 """What ends a run with a message that tells what to do."""
 
 UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOSPC, errno.EDQUOT)

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from azr_jax.observe import PolicyMismatch, logprob_gap, sandbox_row
+from azr_jax.observe import Health, PolicyMismatch, logprob_gap, sandbox_row
 from sandbox import Job, Limits, Sandbox, SandboxUnavailable, Status
 
 GOOD = [Job(f"def f(x):\n    return x + {k}", ("1",)) for k in range(6)]
@@ -56,8 +56,27 @@ def test_a_sandbox_that_fails_ends_the_run():
 
 
 def test_a_sampler_of_another_policy_ends_the_run():
-    gaps = {"gap": np.array([0.01, np.nan, 0.2, 0.0, np.nan, 0.1])}  # two groups without a token
+    gaps = {
+        "gap": np.array([0.01, np.nan, 0.2, 0.0, np.nan, 0.1]),
+        "tokens": np.array([9, 0, 9, 9, 0, 9]),
+    }
     assert logprob_gap(gaps, most=0.5) == 0.2
     with pytest.raises(PolicyMismatch, match=r"0\.2 nats a token, more than .*max_gap = 0\.1"):
         logprob_gap(gaps, most=0.1)
-    assert logprob_gap({"gap": np.full(6, np.nan)}, most=0.0) == 0.0
+    assert logprob_gap({"gap": np.full(6, np.nan), "tokens": np.zeros(6)}, most=0.0) == 0.0
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_gap_that_is_not_finite_ends_the_run(number: float):
+    gaps = {"gap": np.array([0.01, number, np.nan]), "tokens": np.array([9, 9, 0])}
+    with pytest.raises(PolicyMismatch, match="not finite"):
+        logprob_gap(gaps, most=0.5)
+
+
+def test_bad_steps_are_counted_in_a_row():
+    health = Health(most=3)
+    steps = [True, False, False, True, False, False, False]
+    told = [health.take(step, well) for step, well in enumerate(steps)]
+    assert told == [False] * 6 + [True]
+    assert health.good == 3
+    assert not any(Health(most=0).take(step, False) for step in range(9))

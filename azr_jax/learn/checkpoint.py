@@ -74,9 +74,9 @@ def describe(model: ModelConfig, *, gin_config: str, sandbox_level: str) -> Json
 class Checkpoints:
     """The checkpoints of one run, by step.
 
-    Those stay: the newest `keep`, the steps that `keep_every` divides (0: none), and the best of
-    those in `scores`. All processes of a run call `save` and `restore_latest` alike. Nothing is
-    written, not even the directory, before the first save.
+    Those stay: the newest `keep`, the steps that `keep_every` divides (0: none), the best of those
+    in `scores`, and the newest that is `proven`. All processes of a run call `save` and
+    `restore_latest` alike. Nothing is written, not even the directory, before the first save.
     """
 
     def __init__(self, directory: PathLike, keep: int = 3, keep_every: int = 0) -> None:
@@ -85,6 +85,10 @@ class Checkpoints:
         self.scores: dict[int, float] = self._keep.scores
         self._damaged: list[int] = []
         self._writer: Any = None
+
+    def prove(self, step: int) -> None:
+        """The run has been well up to the state of this step: its newest checkpoint stays."""
+        self._keep.proven = step
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, newest first, sound or not."""

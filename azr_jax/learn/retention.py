@@ -9,9 +9,10 @@ from orbax.checkpoint import v1 as ocp
 
 
 class Retention(ocp.training.preservation_policies.PreservationPolicy):
-    """The newest `last`, the steps that `every` divides (0: none), and the one that scored best.
+    """The newest `last`, the steps that `every` divides (0: none), the best, and the proven one.
 
-    `scores`, by step, is the caller's to fill: the higher, the better.
+    The caller fills in `scores`, by step: the higher, the better; and `proven`, a step up to which
+    the run is known to have been well: the newest checkpoint up to there stays.
     """
 
     def __init__(self, last: int, every: int = 0) -> None:
@@ -19,6 +20,7 @@ class Retention(ocp.training.preservation_policies.PreservationPolicy):
             raise ValueError(f"last is at least 1, not {last}; every is at least 0, not {every}")
         self._last, self._every = last, every
         self.scores: dict[int, float] = {}
+        self.proven = -1
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         """One verdict a checkpoint; they come in ascending order of their `step`."""
@@ -29,4 +31,5 @@ class Retention(ocp.training.preservation_policies.PreservationPolicy):
         stay |= set(
             sorted((s for s in steps if s in self.scores), key=self.scores.__getitem__)[-1:]
         )
+        stay |= {max((step for step in steps if step <= self.proven), default=-1)}
         return [step in stay for step in steps]
