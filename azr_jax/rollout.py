@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from azr_jax.model.sampler import Completion, Prompt
 from azr_jax.selfplay.play import Answer, Proposal, Request
+from azr_jax.selfplay.state import Purpose
 
-PURPOSES = ("propose", "solve", "estimate", "seed", "evaluate")
-"""Their order keys the randomness of samples: append only."""
-
+PURPOSES = get_args(Purpose)
 EVALUATE = PURPOSES.index("evaluate")
 
 

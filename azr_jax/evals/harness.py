@@ -85,7 +85,7 @@ def evaluate(
     requests, prompts = [], []
     for index, item in enumerate(tasks):
         text = solve_prompt(play.config.prompt_style, item.task_type, item.task)
-        requests.append(Request("solve", item.task_type, index, text, item.task))
+        requests.append(Request("evaluate", item.task_type, index, text, item.task))
         prompts.append(Prompt(tuple(encode(text + opening)), samples=samples, stream=(index,)))
     checks = play.checks()
     for done in sample(prompts, temperature):

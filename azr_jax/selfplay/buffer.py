@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from azr_jax.selfplay.triplet import (
     Task,
@@ -16,6 +16,8 @@ from azr_jax.selfplay.triplet import (
     task_from_json,
     task_to_json,
 )
+
+Eviction = Literal["oldest", "newest", "random"]
 
 SEED_STEP = -1
 """The step at which seeds enter a buffer: just before the first one."""
@@ -43,10 +45,19 @@ class Entry:
 
 @dataclass(frozen=True)
 class Buffer:
-    """A ring of at most `capacity` entries, oldest first. A value: `add` gives a new one."""
+    """At most `capacity` entries, oldest first. A value: `add` gives a new one.
+
+    eviction: who leaves a full buffer. "oldest": it is a ring. "newest": the new task does not
+        enter, as in the original, whose buffers take nothing after their 16384th. "random": every
+        task that ever came is in it with the same chance (reservoir sampling, Vitter 1985,
+        algorithm R).
+    came: how many tasks have been added so far, those that left included.
+    """
 
     capacity: int
     entries: tuple[Entry, ...] = ()
+    eviction: Eviction = "oldest"
+    came: int = 0
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -60,13 +71,27 @@ class Buffer:
         """How many entries hold the program with this key."""
         return Counter(entry.program for entry in self.entries)
 
-    def add(self, tasks: Sequence[Task], step: int) -> Buffer:
-        """With the tasks that are not in it yet; where it overflows the oldest leave."""
-        entries = {entry.key: entry for entry in self.entries}
+    def add(self, tasks: Sequence[Task], step: int, again: bool = False) -> Buffer:
+        """With the tasks that are not in it yet; `again`: also with those that are."""
+        entries, came = list(self.entries), self.came
+        known = set(self.keys)
         for task in tasks:
             entry = Entry.of(task, step)
-            entries.setdefault(entry.key, entry)
-        return Buffer(self.capacity, tuple(entries.values())[-self.capacity :])
+            if entry.key in known and not again:
+                continue
+            known.add(entry.key)
+            came += 1
+            if len(entries) < self.capacity:
+                entries.append(entry)
+            elif self.eviction == "oldest":
+                del entries[0]
+                entries.append(entry)
+            elif self.eviction == "random":
+                out = random.Random(f"{came}/{entry.key}").randrange(came)
+                if out < self.capacity:
+                    del entries[out]
+                    entries.append(entry)
+        return replace(self, entries=tuple(entries), came=came)
 
     def sample(self, count: int, rng: random.Random) -> list[Task]:
         """`count` tasks, or all if there are fewer: uniform, without replacement."""
@@ -89,7 +114,12 @@ class Buffer:
         rows = [
             {**task_to_json(e.task), "step": e.step, "program_key": e.program} for e in self.entries
         ]
-        return {"capacity": self.capacity, "entries": rows}
+        return {
+            "capacity": self.capacity,
+            "entries": rows,
+            "eviction": self.eviction,
+            "came": self.came,
+        }
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Buffer:
@@ -97,4 +127,6 @@ class Buffer:
         entries = tuple(
             Entry.of(task_from_json(row), row["step"], row["program_key"]) for row in rows
         )
-        return Buffer(value["capacity"], entries)
+        # Buffers of older checkpoints are rings.
+        eviction, came = value.get("eviction", "oldest"), value.get("came", len(entries))
+        return Buffer(value["capacity"], entries, eviction, came)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from azr_jax.selfplay.drafts import Draft, Rejected, canonical
+from azr_jax.selfplay.drafts import ANY, Draft, DraftRules, Rejected, canonical
 from azr_jax.selfplay.parse import GRAMMARS
 from azr_jax.selfplay.prompts import STYLES, StyleName
 from azr_jax.selfplay.triplet import Task, Triplet
@@ -12,8 +12,10 @@ from azr_jax.selfplay.verdict import Check, Verdict, same
 from sandbox import Outcome, literals
 
 
-def propose_prompt(style: StyleName, references: Sequence[Triplet], inputs: int) -> str:
-    return STYLES[style].propose_deduction(references)
+def propose_prompt(
+    style: StyleName, references: Sequence[Triplet], inputs: int, rules: DraftRules = ANY
+) -> str:
+    return STYLES[style].propose_deduction(references, rules)
 
 
 def read_proposal(
@@ -36,7 +38,9 @@ def solve_prompt(style: StyleName, task: Task) -> str:
     return STYLES[style].solve_deduction(task.program, task.input)
 
 
-def check_answer(style: StyleName, task: Task, answer: str) -> Verdict | Check:
+def check_answer(
+    style: StyleName, task: Task, answer: str, every_pair: bool = True
+) -> Verdict | Check:
     """Right iff the answer is a literal whose value equals the output, as Python's == has it."""
     assert isinstance(task, Triplet)
     try:

@@ -56,6 +56,9 @@ class DraftRules:
     hold_out: bool = False
 
 
+ANY = DraftRules()
+
+
 def vet(draft: Draft, rules: DraftRules) -> Draft:
     """The draft with its entry function named `f`; raises Rejected where a rule is broken."""
     tree = parse_program(draft.program)

@@ -97,7 +97,7 @@ class SelfPlay:
         induction_tasks: Sequence[InductionTask] = (ZERO_INDUCTION_TASK,),
     ) -> SelfPlayState:
         """The state before the first step: seeds that have been run, or the identity function."""
-        empty = Buffer(self.config.buffer_size)
+        empty = Buffer(self.config.buffer_size, eviction=self.config.eviction)
         seeded = empty.add(triplets, SEED_STEP)
         return SelfPlayState(
             {
@@ -152,7 +152,7 @@ class SelfPlay:
         count = self.config.samples_per_task
         requests = []
         for position, proposal in enumerate(proposals):
-            if proposal.task is None or not proposal.well_formed or self._repeated(proposal):
+            if proposal.task is None or not proposal.well_formed or self._is_stale(proposal):
                 continue
             task_type = proposal.request.task_type
             prompt = solve_prompt(self.config.prompt_style, task_type, proposal.task)
@@ -185,7 +185,7 @@ class SelfPlay:
         def read(outcome: Outcome | None) -> Proposal:
             try:
                 task = rules.make_task(draft, cast(Outcome, outcome))
-                self._require_usable(request.task_type, task)
+                self.require_usable(request.task_type, task)
             except Rejected as why:
                 return rejected(why)
             return replace(verdict, task=task)
@@ -222,7 +222,8 @@ class SelfPlay:
         if written is None or request.task is None:
             return Pending(None, lambda _: answer(Verdict(0.0, "FORMAT")))
         rules = TASKS[request.task_type]
-        match rules.check_answer(self.config.prompt_style, request.task, written):
+        every_pair = request.purpose == "evaluate" or self.config.induction_pairs == "all"
+        match rules.check_answer(self.config.prompt_style, request.task, written, every_pair):
             case Check(job, verdict):
                 future = self.box.submit(replace(job, limits=self._patient))
                 return Pending(future, lambda outcome: answer(verdict(cast(Outcome, outcome))))
@@ -280,7 +281,7 @@ class SelfPlay:
         """What each completion earned: the proposals, then the answers (not the estimates)."""
         scored = []
         for proposal, rate in zip(proposals, rates, strict=True):
-            if self._repeated(proposal):
+            if self._is_stale(proposal) or proposal.status == "TOO_LONG":
                 rate = 0.0
             earned = proposer_reward(proposal.valid, proposal.well_formed, rate, self.rewards)
             if proposal.status in _NOT_ITS_FAULT and proposal.well_formed:
@@ -320,13 +321,14 @@ class SelfPlay:
         counters = Counter(state.counters)
         for task_type in TASK_TYPES:
             mine = [p for p in proposals if task_type in _buffers_of(p.request)]
-            kept = [p.task for p in mine if p.task is not None and not self._repeated(p)]
-            buffers[task_type] = buffers[task_type].add(kept, step)
+            kept = [p.task for p in mine if p.task is not None and not self._is_stale(p)]
+            again = self.config.known_tasks == "stored" and step != SEED_STEP
+            buffers[task_type] = buffers[task_type].add(kept, step, again)
         for proposal in proposals:
             name = f"{proposal.request.purpose}/{proposal.request.task_type}"
             counters[f"{name}/proposed"] += 1
             counters[f"{name}/valid"] += proposal.valid
-            counters[f"{name}/novel"] += proposal.novel
+            counters[f"{name}/novel"] += proposal.valid and proposal.novel
         return SelfPlayState(buffers, dict(counters))
 
     # --- parts -----------------------------------------------------------------------------
@@ -357,7 +359,10 @@ class SelfPlay:
     ) -> tuple[tuple[Triplet, ...], str]:
         for references in options:
             prompt = TASKS[task_type].propose_prompt(
-                self.config.prompt_style, references, self.config.induction_inputs
+                self.config.prompt_style,
+                references,
+                self.config.induction_inputs,
+                self.config.rules,
             )
             if self._fits(prompt):
                 return references, prompt
@@ -370,8 +375,8 @@ class SelfPlay:
         entries = state.buffers["deduction"].entries + state.buffers["abduction"].entries
         return [cast(Triplet, task) for task in {e.program: e.task for e in entries}.values()]
 
-    def _require_usable(self, task_type: TaskType, task: Task) -> None:
-        """Raises Rejected where the task cannot stand in a prompt."""
+    def require_usable(self, task_type: TaskType, task: Task) -> None:
+        """Raises Rejected where the task, proposed or from a seed file, cannot be in a prompt."""
         style = STYLES[self.config.prompt_style]
         if isinstance(task, Triplet):
             texts: tuple[str, ...] = (task.program, task.input, task.output)
@@ -385,11 +390,17 @@ class SelfPlay:
     def _fits(self, prompt: str) -> bool:
         return self.count_tokens(prompt) <= self.config.max_prompt_tokens
 
-    def _repeated(self, proposal: Proposal) -> bool:
-        """An induction proposer is handed its program, so no repetition is its fault."""
+    def _is_stale(self, proposal: Proposal) -> bool:
+        """Whether a proposed task teaches nothing because the buffer has it, or its program.
+
+        An induction proposer is handed its program, so that is not its fault.
+        """
+        if proposal.task is None or proposal.request.purpose != "propose":
+            return False
         limit = self.config.duplicate_limit
-        written = proposal.valid and proposal.request.task_type != "induction"
-        return bool(limit) and written and proposal.copies >= limit
+        written = proposal.request.task_type != "induction"
+        known = self.config.known_tasks == "unpaid" and not proposal.novel
+        return known or (bool(limit) and written and proposal.copies >= limit)
 
     def _score(self, answer: Answer) -> float | None:
         return score(answer.accuracy, self.rewards)

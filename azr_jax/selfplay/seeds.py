@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,18 @@ from azr_jax.selfplay.state import Proposal, Request, SelfPlayState
 from azr_jax.selfplay.tasks import TASKS
 from azr_jax.selfplay.triplet import (
     InductionTask,
+    Task,
     TaskType,
     Triplet,
     task_from_json,
     task_to_json,
 )
 from sandbox import Sandbox
+
+_USES: dict[TaskType, tuple[TaskType, ...]] = {
+    "deduction": ("deduction", "abduction"),
+    "induction": ("induction",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +45,12 @@ class VerifiedSeeds:
     rejected: tuple[tuple[int, str, str], ...]
 
     def summary(self) -> str:
-        counts: dict[str, int] = {}
-        for _, status, _ in self.rejected:
-            counts[status] = counts.get(status, 0) + 1
-        why = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
+        # What a program raised, say, is told by its status: the texts all differ.
+        counts = Counter(
+            f"{status}: {reason.partition(':')[0]}" if status == "REJECTED" else status
+            for _, status, reason in self.rejected
+        )
+        why = "; ".join(f"{n} {cause}" for cause, n in counts.most_common())
         return (
             f"{len(self.triplets)} triplets and {len(self.induction_tasks)} induction tasks, "
             f"{len(self.rejected)} rejected{f' ({why})' if why else ''}"
@@ -66,10 +75,12 @@ def verify_seeds(
     box: Sandbox,
     rules: DraftRules | None = None,
     peers: Peers | None = None,
+    require_usable: Callable[[TaskType, Task], None] = lambda task_type, task: None,
 ) -> VerifiedSeeds:
     """Run every seed as a proposal is run. Outputs in the file count for nothing.
 
-    Each of the `peers` runs its share; all get the whole.
+    Each of the `peers` runs its share; all get the whole. `require_usable` raises Rejected for a
+    task that the game could not put into a prompt; deduction and abduction share their seeds.
     """
     rules, peers = rules or DraftRules(), peers or Alone()
     mine: list[tuple[int, str, str, Any]] = []
@@ -84,6 +95,8 @@ def verify_seeds(
         task_type: TaskType = "deduction" if draft.message is None else "induction"
         try:
             task = TASKS[task_type].make_task(draft, outcome)
+            for used_as in _USES[task_type]:
+                require_usable(used_as, task)
         except Rejected as why:
             mine.append((index, why.status, why.reason, None))
         else:

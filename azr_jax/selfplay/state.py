@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 from azr_jax.errors import UserError
-from azr_jax.selfplay.buffer import Buffer
+from azr_jax.selfplay.buffer import Buffer, Eviction
 from azr_jax.selfplay.drafts import DraftRules
 from azr_jax.selfplay.prompts import STYLES, StyleName
 from azr_jax.selfplay.triplet import (
@@ -27,7 +27,8 @@ from azr_jax.selfplay.triplet import (
 from sandbox import Outcome
 from sandbox.policy import PolicyConfig
 
-Purpose = Literal["propose", "solve", "estimate", "seed"]
+Purpose = Literal["propose", "solve", "estimate", "seed", "evaluate"]
+"""Its order keys the randomness of samples: append only."""
 T = TypeVar("T")
 
 
@@ -45,8 +46,16 @@ class PlayConfig:
         0: on this step's proposals too (the paper's algorithm box). With 0, call `remember`
         before `solve_requests`.
     recent_window: the newest so many steps' tasks are solved before older ones.
-    buffer_size: tasks per task type; the oldest leave.
+    buffer_size: tasks per task type. eviction: what a full buffer does with a new task: see
+        `Buffer`.
     seed_target: tasks per buffer that seeding aims at.
+    known_tasks: what a proposal is worth whose task its buffer (or an earlier proposal of the
+        step) has already. "unpaid": it has learnability 0 and is not kept, so that copying a
+        reference never pays. "stored": it is paid and kept once more, as in the original, where
+        the solver then trains on it as often as it was proposed.
+    induction_pairs: the pairs that an induction answer must satisfy in training: "all", or
+        "hidden" (the paper), where what contradicts a shown pair may be right. Evaluations ask
+        for all of them.
     duplicate_limit: a deduction or abduction program that its buffer holds this often already
         has nothing left to teach: learnability 0, and not kept. 0: no limit.
     max_prompt_tokens: no prompt is longer.
@@ -63,6 +72,9 @@ class PlayConfig:
     solver_lag: int = 1
     recent_window: int = 1
     buffer_size: int = 16384
+    eviction: Eviction = "oldest"
+    known_tasks: Literal["unpaid", "stored"] = "unpaid"
+    induction_pairs: Literal["all", "hidden"] = "all"
     seed_target: int = 256
     duplicate_limit: int = 0
     max_prompt_tokens: int = 6144
@@ -83,11 +95,19 @@ class PlayConfig:
             raise UserError(f"prompt_style is one of {tuple(STYLES)}, not {self.prompt_style!r}")
         if self.solver_lag not in (0, 1):
             raise UserError(f"solver_lag is 0 or 1, not {self.solver_lag}")
+        choices = {
+            "eviction": get_args(Eviction),
+            "known_tasks": ("unpaid", "stored"),
+            "induction_pairs": ("all", "hidden"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise UserError(f"{name} is one of {allowed}, not {getattr(self, name)!r}")
         at_least = {
             "batch_size": 1,
             "references": 0,
             "samples_per_task": 1,
-            "induction_inputs": 2,
+            "induction_inputs": 4,  # two shown and two hidden, whose outputs can differ
             "recent_window": 0,
             "buffer_size": 1,
             "seed_target": 0,
@@ -143,9 +163,10 @@ class Request:
 class Proposal:
     """A proposer's completion after the filter. `task` is None unless `status` is OK.
 
-    status: OK, FORMAT (a part is missing), REJECTED (by a rule; see `reason`), TOO_LONG (the
-    solver's prompt), HELD_OUT, or the sandbox's word; INFRA: nobody knows.
-    novel: neither the buffer nor an earlier proposal of the step has the same task.
+    status: OK, FORMAT (a part is missing), REJECTED (by a rule; see `reason`), TOO_LONG (valid,
+    but no solver's prompt can hold it), HELD_OUT, or the sandbox's word; INFRA: nobody knows.
+    novel: neither the buffer nor an earlier proposal of the step has the same task, as far as
+        `compare` has found.
     copies: how often they have its program.
     """
 
@@ -155,12 +176,12 @@ class Proposal:
     status: str
     reason: str
     well_formed: bool
-    novel: bool = False
+    novel: bool = True
     copies: int = 0
 
     @property
     def valid(self) -> bool:
-        return self.task is not None
+        return self.status in ("OK", "TOO_LONG")
 
     def to_json(self) -> dict[str, Any]:
         """What the check of `request` and `text` has found, as one process tells the others."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from azr_jax.selfplay import abduction, deduction, induction
-from azr_jax.selfplay.drafts import Draft
+from azr_jax.selfplay.drafts import Draft, DraftRules
 from azr_jax.selfplay.prompts import StyleName
 from azr_jax.selfplay.triplet import Task, TaskType, Triplet
 from azr_jax.selfplay.verdict import Check, Verdict
@@ -16,12 +16,18 @@ from sandbox import Outcome
 class TaskRules(Protocol):
     """What makes a task type. `inputs` is the N of induction; the other types have one input.
 
+    every_pair: whether an induction answer must satisfy the shown pairs, too.
+
     read_proposal and make_task raise `Rejected`. A draft becomes a task by way of
     `drafts.vet`, `drafts.job` and a run.
     """
 
     def propose_prompt(
-        self, style: StyleName, references: Sequence[Triplet], inputs: int
+        self,
+        style: StyleName,
+        references: Sequence[Triplet],
+        inputs: int,
+        rules: DraftRules = ...,
     ) -> str: ...
 
     def read_proposal(
@@ -32,7 +38,9 @@ class TaskRules(Protocol):
 
     def solve_prompt(self, style: StyleName, task: Task) -> str: ...
 
-    def check_answer(self, style: StyleName, task: Task, answer: str) -> Verdict | Check: ...
+    def check_answer(
+        self, style: StyleName, task: Task, answer: str, every_pair: bool = ...
+    ) -> Verdict | Check: ...
 
 
 TASKS: dict[TaskType, TaskRules] = {

@@ -142,8 +142,8 @@ def task_key(task: Task) -> str:
 
 
 def key_with_inputs(program: str, task: Task) -> str:
-    """The task key, for one who has the program's key already."""
-    return _digest("\n".join((program, *inputs_of(task))))
+    """The task key, for one who has the program's key already. Induction's inputs: in any order."""
+    return _digest("\n".join((program, *sorted(inputs_of(task)))))
 
 
 def _digest(text: str) -> str:

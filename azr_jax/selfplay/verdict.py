@@ -33,8 +33,12 @@ def same(a: str, b: str) -> bool:
         return False
 
 
-def check_pairs(job: Job, wanted: Sequence[str]) -> Check:
-    """Does `job` give the `wanted` values, one per input? They never enter the sandbox."""
+def check_pairs(job: Job, wanted: Sequence[str], scored: int | None = None) -> Check:
+    """Does `job` give the `wanted` values, one per input? They never enter the sandbox.
+
+    The accuracy is the share of the first `scored` (default: all) that it gives, and 0 where it
+    misses one of the rest.
+    """
 
     def verdict(outcome: Outcome) -> Verdict:
         if Status.INFRA in (outcome.status, *outcome.statuses):
@@ -43,6 +47,7 @@ def check_pairs(job: Job, wanted: Sequence[str]) -> Check:
             output is not None and same(output, value)
             for output, value in zip(outcome.outputs, wanted, strict=True)
         ]
-        return Verdict(sum(right) / len(right), outcome.status.name)
+        share = sum(right[:scored]) / len(right[:scored])
+        return Verdict(share if all(right[len(right[:scored]) :]) else 0.0, outcome.status.name)
 
     return Check(job, verdict)

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import azr_jax
+from azr_jax.selfplay.drafts import Rejected
+from azr_jax.selfplay.induction import require_telling
 from azr_jax.selfplay.split import Split, split_of
 from azr_jax.selfplay.triplet import (
     TASK_TYPES,
@@ -63,9 +65,12 @@ def _draw(rng: random.Random, split: Split, task_type: TaskType, level: int) -> 
     outputs = tuple(_output(program, x) for x in inputs)
     if task_type != "induction":
         return Triplet(program.text, str(inputs[0]), outputs[0])
-    if len(set(outputs[: INDUCTION_INPUTS // 2])) == 1:
-        return None  # equal shown outputs say too little
-    return InductionTask(program.text, tuple(map(str, inputs)), outputs, program.message)
+    task = InductionTask(program.text, tuple(map(str, inputs)), outputs, program.message)
+    try:
+        require_telling(task)
+    except Rejected:
+        return None
+    return task
 
 
 def _output(program: Program, x: Value) -> str:

@@ -6,7 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from azr_jax.selfplay.buffer import Buffer, rng
-from azr_jax.selfplay.triplet import ZERO_INDUCTION_TASK, Triplet, task_key
+from azr_jax.selfplay.triplet import (
+    ZERO_INDUCTION_TASK,
+    InductionTask,
+    Triplet,
+    task_key,
+)
 
 
 def task(n: int) -> Triplet:
@@ -31,6 +36,41 @@ def test_a_task_enters_once_whatever_its_dress() -> None:
     buffer = Buffer(10).add([task(0), dressed, task(1)], 0).add([dressed], 5)
     assert [e.step for e in buffer.entries] == [0, 0]
     assert buffer.keys == {task_key(task(0)), task_key(task(1))}
+
+
+def test_the_newest_may_stay_out() -> None:
+    buffer = Buffer(3, eviction="newest")
+    for n in range(6):
+        buffer = buffer.add([task(n)], n)
+    assert [e.step for e in buffer.entries] == [0, 1, 2]
+
+
+def test_a_reservoir_keeps_every_task_with_the_same_chance() -> None:
+    """Of 40 tasks 10 stay: each in a quarter of 400 reservoirs, within five deviations."""
+    counts = [0] * 40
+    for offset in range(400):
+        tasks = [Triplet(f"def f(a): return {n}", str(offset), str(n)) for n in range(40)]
+        buffer = Buffer(10, eviction="random").add(tasks[:25], 0).add(tasks[25:], 1)
+        assert len(buffer) == 10 and [e.step for e in buffer.entries] == sorted(
+            e.step for e in buffer.entries
+        )
+        for entry in buffer.entries:
+            counts[int(entry.task.output)] += 1  # type: ignore[union-attr]
+    deviation = (400 * 0.25 * 0.75) ** 0.5
+    assert all(abs(count - 100) < 5 * deviation for count in counts)
+
+
+def test_a_known_task_may_be_stored_again() -> None:
+    buffer = Buffer(10).add([task(0)], 0)
+    assert [e.step for e in buffer.add([task(0)], 1).entries] == [0]
+    again = buffer.add([task(0), task(0)], 1, again=True)
+    assert [e.step for e in again.entries] == [0, 1, 1]
+
+
+def test_the_order_of_inputs_makes_no_new_induction_task() -> None:
+    task = ZERO_INDUCTION_TASK
+    turned = InductionTask(task.program, task.inputs[::-1], task.outputs[::-1], "m")
+    assert task_key(task) == task_key(turned)
 
 
 def test_adding_leaves_the_old_buffer_as_it_was() -> None:
@@ -87,3 +127,11 @@ FIRST_DRAW = 0.23028551683378862
 def test_json_gives_back_an_equal_buffer() -> None:
     buffer = filled([0, 0, 1]).add([ZERO_INDUCTION_TASK], 2)
     assert Buffer.from_json(json.loads(json.dumps(buffer.to_json()))) == buffer
+    reservoir = Buffer(2, eviction="random").add([task(n) for n in range(9)], 0)
+    assert Buffer.from_json(json.loads(json.dumps(reservoir.to_json()))) == reservoir
+
+
+def test_a_checkpoint_from_before_eviction_was_a_choice_is_a_ring() -> None:
+    buffer = filled([0, 0, 1])
+    old = {k: v for k, v in buffer.to_json().items() if k in ("capacity", "entries")}
+    assert Buffer.from_json(old) == buffer

@@ -168,6 +168,13 @@ def test_an_answer_may_span_lines(game: Game) -> None:
     assert answered(game(), "deduction", ADD, "[\n    3,\n]").accuracy == 1.0
 
 
+def test_an_abduction_answer_may_name_its_arguments(game: Game) -> None:
+    assert answered(game(), "abduction", ADD, "a=1, b=2").accuracy == 1.0
+    assert answered(game(), "abduction", ADD, "1, b=2").accuracy == 1.0
+    for text in ("c=1, b=2", "b=2, 1", "a=1, b=f(1)", "a=1, a=2, b=2", "None=1, b=2", "[a=1], b=2"):
+        assert answered(game(), "abduction", ADD, text).accuracy == 0.0
+
+
 def test_an_object_that_equals_everything_satisfies_nothing(game: Game) -> None:
     task = InductionTask("def f(a): return a", ("1", "2"), ("1", "2"), "m")
     liar = (
@@ -213,6 +220,10 @@ SQUARE = "def f(a):\n    return a * a"
     [
         (["1", "2", "3", "1"], "m", "twice"),
         (["1", "2", "3", "1 + 0"], "m", "twice"),
+        (["1", "2", "1.0", "3"], "m", "twice"),
+        (["0", "1", "2", "True"], "m", "twice"),
+        (["2", "3", "5", "-5"], "m", "hidden outputs are equal"),
+        (["5", "-5", "2", "3"], "m", "shown outputs are equal"),
         (["0", "0.0", "0j", "False"], "m", "equal"),
         (["1", "2", "3", "4"], "", "no message"),
         (["1", "2", "3", "4"], "def f(a): return a ** 2", "message"),

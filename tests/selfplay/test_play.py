@@ -154,11 +154,29 @@ def test_induction_graded_and_binary(game: Game) -> None:
     request = Request("solve", "induction", 0, "", task)
     partly = compact.answer("def f(a): return 4")  # right on 3, wrong on 4
     fully = compact.answer("def f(a): return -~a")
-    for kind, wanted in (("graded", [0.5, 1.0]), ("binary", [-0.5, 1.0])):
-        play = game(RewardConfig(induction=kind))  # type: ignore[arg-type]
+    hidden = game(RewardConfig(induction="graded"), induction_pairs="hidden")
+    binary = game(RewardConfig(induction="binary"), induction_pairs="hidden")
+    every = game(RewardConfig(induction="graded"))
+    for play, wanted in ((hidden, [0.5, 1.0]), (binary, [-0.5, 1.0]), (every, [-0.5, 1.0])):
         scored = play.reward([], [], play.grade([request, request], [partly, fully]))
         assert [s.reward for s in scored] == wanted
         assert [s.correct for s in scored] == [False, True]
+
+
+def test_an_induction_answer_that_contradicts_a_shown_pair_is_wrong(game: Game) -> None:
+    """In training by a switch, in evaluations always."""
+    task = InductionTask(
+        "def f(a): return max(a, 3)", ("9", "8", "1", "4"), ("9", "8", "3", "4"), "m"
+    )
+    three = compact.answer("def f(a): return {1: 3, 4: 4}.get(a, 0)")
+    train, evaluate = (
+        Request(purpose, "induction", 0, "", task) for purpose in ("solve", "evaluate")
+    )
+    for play, right in ((game(), 0.0), (game(induction_pairs="hidden"), 1.0)):
+        answers = play.grade([train, evaluate], [three, three])
+        assert [a.accuracy for a in answers] == [right, 0.0]
+    good = compact.answer("def f(a): return a if a > 3 else 3")
+    assert [a.accuracy for a in game().grade([train, evaluate], [good, good])] == [1.0, 1.0]
 
 
 # --- the filter --------------------------------------------------------------------------------
@@ -193,11 +211,52 @@ def test_novelty_counts_buffer_and_batch_in_order(game: Game) -> None:
     proposals = play.filter(state, requests, texts)
     assert [p.novel for p in proposals] == [False, True, False, True]
     assert [p.copies for p in proposals] == [1, 2, 3, 4]
-    # Two copies are enough: the later ones are neither estimated, nor rewarded, nor kept.
-    assert {r.index // 4 for r in play.estimate_requests(proposals)} == {0}
-    rates: list[float | None] = [0.25, None, None, None]
-    assert [s.reward for s in play.reward(proposals, rates, [])] == [0.75, 0.0, 0.0, 0.0]
+    # A known task and a third copy of a program are not estimated, rewarded or kept.
+    assert play.estimate_requests(proposals) == []
+    rates: list[float | None] = [None] * 4
+    assert [s.reward for s in play.reward(proposals, rates, [])] == [0.0] * 4
     assert len(play.remember(state, proposals, 0).buffers["deduction"]) == 1
+    play = game(batch_size=4, duplicate_limit=3)
+    assert {r.index // 4 for r in play.estimate_requests(proposals)} == {1}
+
+
+def copies_of_one_task(play: SelfPlay, steps: int) -> tuple[list[float], list[int]]:
+    """What 8 proposers who always write one known task earn, and how often a solver gets it.
+
+    One sample of eight solves it until a solver has trained on it, then all do.
+    """
+    others = [Triplet(f"def f(a):\n    return a + {n}", "1", str(1 + n)) for n in range(50)]
+    state = play.start([*others, Triplet(DOUBLE, "3", "6")])
+    trained, earned, met = 0, [], []
+    for step in range(steps):
+        solves = [r.task for r in play.solve_requests(state, step) if r.task_type == "deduction"]
+        met.append(solves.count(Triplet(DOUBLE, "3", "6")))
+        requests = [r for r in play.propose_requests(state, step) if r.task_type == "deduction"]
+        proposals = play.filter(state, requests, [compact.proposal(DOUBLE, "3")] * len(requests))
+        rates = [0.125 if trained < 8 else 1.0] * len(proposals)
+        rewards = [s.reward or 0.0 for s in play.reward(proposals, rates, [])]
+        earned.append(sum(rewards) / len(rewards))
+        state, trained = play.remember(state, proposals, step), trained + met[-1]
+    return earned, met
+
+
+def test_to_copy_a_known_task_never_pays_for_long(game: Game) -> None:
+    earned, _ = copies_of_one_task(game(RewardConfig(zero_extreme=-0.5), batch_size=8), 5)
+    assert earned == [-0.5] * 5
+    # The original pays, and damps itself: the solver is trained on nothing but the copies.
+    play = game(RewardConfig(zero_extreme=-0.5), batch_size=8, known_tasks="stored")
+    earned, met = copies_of_one_task(play, 5)
+    assert earned[:2] == [0.875, 0.875] and earned[2:] == [-0.5] * 3
+    assert met[1:] == [8] * 4
+
+
+def test_the_first_of_many_equal_proposals_is_paid(game: Game) -> None:
+    play = game(batch_size=3)
+    state = play.start()
+    texts = [compact.proposal(DOUBLE, "3")] * 3
+    proposals = play.filter(state, proposers(play, state, "deduction"), texts)
+    assert [s.reward for s in play.reward(proposals, [0.25] * 3, [])] == [0.75, 0.0, 0.0]
+    assert len(play.remember(state, proposals, 0).buffers["deduction"]) == 2
 
 
 def test_a_proposal_whose_task_makes_too_long_a_prompt(game: Game) -> None:
@@ -205,7 +264,14 @@ def test_a_proposal_whose_task_makes_too_long_a_prompt(game: Game) -> None:
     state = play.start()
     text = compact.proposal("def f(a):\n    return 'x' * a", "500")
     request = proposers(play, state, "abduction")[0]
-    assert play.filter(state, [request], [text])[0].status == "TOO_LONG"
+    (proposal,) = proposals = play.filter(state, [request], [text])
+    assert (proposal.status, proposal.valid, proposal.task) == ("TOO_LONG", True, None)
+    # Valid, but nobody can try it: as if it were never solved, not as if it could not be read.
+    assert play.estimate_requests(proposals) == []
+    assert [s.reward for s in play.reward(proposals, [None], [])] == [0.0]
+    assert len(play.remember(state, proposals, 0).buffers["abduction"]) == 1
+    paper = game(RewardConfig(zero_extreme=-0.5), max_prompt_tokens=120)
+    assert [s.reward for s in paper.reward(proposals, [None], [])] == [-0.5]
 
 
 def test_a_task_cannot_smuggle_marks_into_a_prompt(game: Game) -> None:
@@ -353,7 +419,10 @@ def test_a_model_that_proposes_nothing_valid_ends_in_a_warning(game: Game) -> No
         {"prompt_style": "chat"},
         {"solver_lag": 2},
         {"samples_per_task": 0},
-        {"induction_inputs": 1},
+        {"induction_inputs": 3},
+        {"known_tasks": "kept"},
+        {"eviction": "latest"},
+        {"induction_pairs": "shown"},
         {"batch_size": 0},
     ],
 )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from azr_jax.selfplay.drafts import Draft, draft_from_row
+from azr_jax.selfplay.play import SelfPlay
 from azr_jax.selfplay.seeds import load_seeds, verify_seeds
 from azr_jax.selfplay.triplet import ZERO_INDUCTION_TASK, ZERO_TRIPLET, InductionTask, Triplet
 from sandbox import Sandbox
@@ -29,8 +31,8 @@ def test_outputs_come_from_the_run_and_not_from_the_file(box: Sandbox, tmp_path:
         {
             "snippet": "def f(a):\n    return math.floor(a)",
             "imports": ["import math"],
-            "inputs": ["1.5", "2 + 0.5"],
-            "outputs": ["?", "?"],
+            "inputs": ["1.5", "2 + 0.5", "3.5", "4.5"],
+            "outputs": ["?", "?", "?", "?"],
             "message": "round down",
         },
     ]
@@ -40,15 +42,37 @@ def test_outputs_come_from_the_run_and_not_from_the_file(box: Sandbox, tmp_path:
     assert seeds.triplets == (Triplet("def f(a):\n    return a * 2", "'x'", "'xx'"),)
     program = "import math\ndef f(a):\n    return math.floor(a)"
     assert seeds.induction_tasks == (
-        InductionTask(program, ("1.5", "2.5"), ("1", "2"), "round down"),
+        InductionTask(program, ("1.5", "2.5", "3.5", "4.5"), ("1", "2", "3", "4"), "round down"),
     )
     assert [(index, status) for index, status, _ in seeds.rejected] == [
         (1, "RAISED"),
         (2, "REJECTED"),
     ]
     assert seeds.summary() == (
-        "1 triplets and 1 induction tasks, 2 rejected (1 RAISED, 1 REJECTED)"
+        "1 triplets and 1 induction tasks, 2 rejected (1 RAISED; 1 REJECTED: imports random)"
     )
+
+
+def test_seeds_go_through_the_checks_of_proposals(
+    box: Sandbox, game: Callable[..., SelfPlay]
+) -> None:
+    """Marks of the prompt in a message or a program, and what no prompt can hold."""
+    play = game(prompt_style="paper", max_prompt_tokens=4500)
+    inputs = ("1", "2", "3", "4")
+    square = "def f(a):\n    return a * a"
+    drafts = [
+        Draft(square, inputs, "Square it."),
+        Draft(square, inputs, "Think.\n</think>\n<answer>\nHere are your inputs:"),
+        Draft(square, inputs, "like ```input\n1\n```"),
+        Draft("def f(a):\n    return '<answer>' + a", ("'x'",)),
+        Draft("def f(a):\n    return 'x' * a", ("9000",)),
+    ]
+    seeds = verify_seeds(drafts, box, require_usable=play.require_usable)
+    assert [task.message for task in seeds.induction_tasks] == ["Square it."]
+    assert not seeds.triplets
+    marked = (1, 2, 3)
+    assert [index for index, status, _ in seeds.rejected if status == "REJECTED"] == [*marked]
+    assert "3 REJECTED: the task contains a mark of the prompt; 1 TOO_LONG" in seeds.summary()
 
 
 def test_the_zero_seeds_verify_as_what_they_claim_to_be(box: Sandbox) -> None:

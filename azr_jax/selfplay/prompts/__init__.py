@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
+from azr_jax.selfplay.drafts import DraftRules
 from azr_jax.selfplay.prompts import compact, paper
 from azr_jax.selfplay.triplet import Triplet
 
@@ -16,14 +17,17 @@ StyleName = Literal["compact", "paper"]
 
 
 class PromptStyle(Protocol):
-    """What a style offers. `TAGS` are its marks: no text inside a prompt may contain one."""
+    """What a style offers. `TAGS` are its marks: no text inside a prompt may contain one.
+
+    `rules`: what a proposed program must obey; a prompt in words says so.
+    """
 
     @property
     def TAGS(self) -> tuple[str, ...]: ...
 
-    def propose_deduction(self, references: Sequence[Triplet]) -> str: ...
+    def propose_deduction(self, references: Sequence[Triplet], rules: DraftRules) -> str: ...
 
-    def propose_abduction(self, references: Sequence[Triplet]) -> str: ...
+    def propose_abduction(self, references: Sequence[Triplet], rules: DraftRules) -> str: ...
 
     def propose_induction(self, program: str, inputs: int) -> str: ...
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from azr_jax.selfplay.drafts import DraftRules
 from azr_jax.selfplay.triplet import TaskType, Triplet
 
 THINK, END_THINK = "<think>", "</think>"
@@ -44,11 +45,12 @@ def solve_induction(message: str, pairs: Sequence[tuple[str, str]]) -> str:
     return f"{TASK_TAGS['induction']}{message}{shown}{THINK}"
 
 
-def propose_deduction(references: Sequence[Triplet]) -> str:
+def propose_deduction(references: Sequence[Triplet], rules: DraftRules | None = None) -> str:
+    """The `rules` are not spelled out: the tiny model has learnt them from its corpus."""
     return _propose("deduction", references)
 
 
-def propose_abduction(references: Sequence[Triplet]) -> str:
+def propose_abduction(references: Sequence[Triplet], rules: DraftRules | None = None) -> str:
     return _propose("abduction", references)
 
 

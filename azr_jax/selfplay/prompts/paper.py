@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from azr_jax.selfplay.drafts import ANY, DraftRules
 from azr_jax.selfplay.triplet import Triplet
-from sandbox.policy import PolicyConfig
 
 TAGS: tuple[str, ...] = ("<think>", "</think>", "<answer>", "</answer>", "```")
 
@@ -25,10 +25,17 @@ _CODE_RULES = """\
 - The function that is called is named `f`, takes at least one argument and returns a value.
 - The same arguments always give the same value: no randomness, no clock or dates, no files, \
 network or keyboard, no printing or logging, no state kept outside the function.
-- Imports and classes stand at the top; helper functions are allowed. It ends with the return \
-of `f`.
+- Arguments and results are plain values: numbers, strings, booleans, None, and lists, tuples, \
+dicts and sets of these; no instances of classes, and no Counter, defaultdict or deque.
+- {layout} It ends with the return of `f`.
 - It finishes within seconds on one CPU core.
-- These modules are not allowed, not even named in a comment: {banned}."""
+- These modules are not allowed: {banned}."""
+
+_HELPERS = "Imports and classes stand at the top; helper functions are allowed."
+_ONE_FUNCTION = (
+    "Imports stand at the top. `f` is the only function: no helper functions, none inside `f`, and "
+    "no classes with methods."
+)
 
 _INPUT_RULES = """\
 - Write the arguments as they stand between the parentheses of the call, separated by commas, \
@@ -135,12 +142,12 @@ def f(a):
 ```"""
 
 
-def propose_deduction(references: Sequence[Triplet]) -> str:
-    return _propose("the program and the input", "the output", references)
+def propose_deduction(references: Sequence[Triplet], rules: DraftRules = ANY) -> str:
+    return _propose("the program and the input", "the output", references, rules)
 
 
-def propose_abduction(references: Sequence[Triplet]) -> str:
-    return _propose("the program and the output", "an input that gives it", references)
+def propose_abduction(references: Sequence[Triplet], rules: DraftRules = ANY) -> str:
+    return _propose("the program and the output", "an input that gives it", references, rules)
 
 
 def propose_induction(program: str, inputs: int) -> str:
@@ -165,7 +172,7 @@ def solve_induction(message: str, pairs: Sequence[tuple[str, str]]) -> str:
         f"```input_{k}\n{i}\n```\n```output_{k}\n{o}\n```" for k, (i, o) in enumerate(pairs, 1)
     )
     return _conversation(
-        _SOLVE_INDUCTION.format(message=message, pairs=shown, code_rules=_code_rules())
+        _SOLVE_INDUCTION.format(message=message, pairs=shown, code_rules=_code_rules(ANY))
     )
 
 
@@ -173,14 +180,15 @@ def _conversation(task: str) -> str:
     return _CONVERSATION.format(task=task)
 
 
-def _code_rules() -> str:
-    """With the modules of the default policy; `os` stands for `os.path` too."""
-    banned = PolicyConfig().banned_modules
+def _code_rules(rules: DraftRules) -> str:
+    """What `rules` ask of a program, in words; `os` stands for `os.path` too."""
+    banned = rules.policy.banned_modules
     named = [m for m in banned if m[0] != "_" and not ("." in m and m.partition(".")[0] in banned)]
-    return _CODE_RULES.format(banned=", ".join(sorted(named)))
+    layout = _ONE_FUNCTION if rules.reject_multiple_functions else _HELPERS
+    return _CODE_RULES.format(layout=layout, banned=", ".join(sorted(named)))
 
 
-def _propose(seen: str, sought: str, references: Sequence[Triplet]) -> str:
+def _propose(seen: str, sought: str, references: Sequence[Triplet], rules: DraftRules) -> str:
     examples = "".join(
         f"\n\n<snippet_{k}>\n```python\n{r.program}\n```\n```input\n{r.input}\n```\n"
         f"```output\n{r.output}\n```\n</snippet_{k}>"
@@ -192,7 +200,7 @@ def _propose(seen: str, sought: str, references: Sequence[Triplet]) -> str:
         _PROPOSE.format(
             seen=seen,
             sought=sought,
-            code_rules=_code_rules(),
+            code_rules=_code_rules(rules),
             input_rules=_INPUT_RULES,
             examples=examples,
         )
