@@ -77,7 +77,7 @@ def packed(
     for start in range(0, t, chunk):
         stop = min(start + chunk, t)
         mask = _visible(layout, start, stop)
-        scores = (q[:, :, start:stop] @ k[:, :, :, :stop]).astype(jnp.float32)
+        scores = backend.float32_einsum("bhte,bhes->bhts", q[:, :, start:stop], k[:, :, :, :stop])
         scores = jnp.where(mask[:, None], scores, MASKED)
         weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
         outputs.append(weights @ v[:, :, :stop])
@@ -101,14 +101,17 @@ def cached(
     values: Float[Array, "b k s e"],
     length: Int[Array, "b"],
 ) -> Float[Array, "b h e"]:
-    """One query a row against the first `length` entries of its cache; keys lie as in `KVCache`."""
+    """One query a row against the first `length` entries of its cache; keys lie as in `KVCache`.
+
+    Scores and softmax in float32, as in training: `packed`, or the kernels in its place.
+    """
     b, h, e = q.shape
     _, kv, s, _ = values.shape
     if backend.on_gpu() and flash_decode.fits(s, e) and heads_stay_together(h, kv):
         axes = ("bhe", "bkse", "bkse", "b")
         return per_shard(flash_decode.attention, q, keys, values, length, axes=axes, out_axes="bhe")
     grouped = (q * (e**-0.5)).reshape(b, kv, h // kv, e)
-    scores = jnp.einsum(f"bkge,{backend.key_axes()}->bkgs", grouped, keys).astype(jnp.float32)
+    scores = backend.float32_einsum(f"bkge,{backend.key_axes()}->bkgs", grouped, keys)
     mask = jnp.arange(s)[None, :] < length[:, None]
     scores = jnp.where(mask[:, None, None], scores, MASKED)
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -72,19 +73,20 @@ def key_axes() -> str:
     return "bkes" if on_cpu() else "bkse"
 
 
-@partial(jax.custom_vjp)
-def _isolated_matmul(x: jax.Array, w: jax.Array) -> jax.Array:
-    return x @ w
+Pair = tuple[jax.Array, jax.Array]
 
 
-def _isolated_forward(x: jax.Array, w: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return x @ w, (x, w)
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _isolated_matmul(x: jax.Array, w: jax.Array, dtype: Any) -> jax.Array:
+    return jnp.matmul(x, w, preferred_element_type=dtype)
 
 
-def _isolated_backward(
-    saved: tuple[jax.Array, jax.Array], g: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    x, w, g = lax.optimization_barrier((*saved, g))
+def _isolated_forward(x: jax.Array, w: jax.Array, dtype: Any) -> tuple[jax.Array, Pair]:
+    return jnp.matmul(x, w, preferred_element_type=dtype), (x, w)
+
+
+def _isolated_backward(dtype: Any, saved: Pair, g: jax.Array) -> Pair:
+    x, w, g = lax.optimization_barrier((*saved, g.astype(saved[0].dtype)))
     return g @ w.T, x.T @ g
 
 
@@ -93,11 +95,46 @@ _isolated_matmul.defvjp(_isolated_forward, _isolated_backward)
 
 def matmul(x: jax.Array, w: jax.Array) -> jax.Array:
     """`x[..., m] @ w[m, n] -> [..., n]` in the dtype of `x`."""
-    w = w.astype(x.dtype)
-    if not on_cpu():
-        return jnp.einsum("...m,mn->...n", x, w)
+    if on_cpu():
+        return _on_cpu(x, w, x.dtype)
+    return jnp.einsum("...m,mn->...n", x, w.astype(x.dtype))
+
+
+def float32_matmul(x: jax.Array, w: jax.Array) -> jax.Array:
+    """`x[..., m] @ w[m, n] -> [..., n]` with operands in the dtype of `x`; see `float32_einsum`."""
+    if on_cpu():
+        return _on_cpu(x, w, jnp.float32)
+    return float32_einsum("...m,mn->...n", x, w.astype(x.dtype))
+
+
+def _on_cpu(x: jax.Array, w: jax.Array, dtype: Any) -> jax.Array:
     rows = x.reshape(-1, x.shape[-1])
-    return _isolated_matmul(rows, w).reshape(*x.shape[:-1], w.shape[-1])
+    out = _isolated_matmul(rows, w.astype(x.dtype), dtype)
+    return out.reshape(*x.shape[:-1], w.shape[-1])
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def float32_einsum(spec: str, x: jax.Array, y: jax.Array) -> jax.Array:
+    """An einsum of two operands whose float32 sums are returned as they are.
+
+    The result of a plain one has the operands' dtype: bfloat16 sums are rounded, and a later
+    `astype` does not bring them back. Its gradient is the plain one's: a float32 cotangent would
+    double the memory of the largest arrays, and a GPU multiplies it at a fraction of the speed.
+    """
+    return jnp.einsum(spec, x, y, preferred_element_type=jnp.float32)
+
+
+def _einsum_forward(spec: str, x: jax.Array, y: jax.Array) -> tuple[jax.Array, Pair]:
+    return jnp.einsum(spec, x, y, preferred_element_type=jnp.float32), (x, y)
+
+
+def _einsum_backward(spec: str, saved: Pair, g: jax.Array) -> Pair:
+    _, pull = jax.vjp(partial(jnp.einsum, spec), *saved)
+    gradients: Pair = pull(g.astype(saved[0].dtype))
+    return gradients
+
+
+float32_einsum.defvjp(_einsum_forward, _einsum_backward)
 
 
 def materialise(*arrays: jax.Array) -> tuple[jax.Array, ...]:

@@ -280,8 +280,10 @@ class Programs:
             decoded: Any = apply(token, position, cache, method="decode")
             hidden, cache = decoded
             logits: Any = apply(hidden, method="unembed")
+            # Cut along the vocabulary first: at once, every chip would gather the whole table.
+            logits = constrain(constrain(logits, "bv"), "b.")
             drawn, logp = draw(
-                constrain(logits, "b."),
+                logits,
                 key,
                 position + 1,
                 temperature,

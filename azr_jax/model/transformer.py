@@ -209,9 +209,9 @@ class Transformer(nn.Module):
         return hidden[:, 0], KVCache(keys=keys, values=values)
 
     def unembed(self, hidden: Float[Array, "*b d"]) -> Float[Array, "*b v"]:
-        """float32 logits."""
+        """float32 logits, never rounded to the model's dtype."""
         table = self.embedding if self.config.tied_embeddings else self.unembedding
-        return backend.matmul(hidden, table.T).astype(jnp.float32)
+        return backend.float32_matmul(hidden, table.T)
 
     def _embed(self, tokens: Int[Array, "b t"]) -> Float[Array, "b t d"]:
         # Cut along time only then: at once, every chip would gather the whole table.
