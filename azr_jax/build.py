@@ -67,7 +67,7 @@ def open_run(hosts: Hosts | None = None) -> Iterator[Run]:
     with hosts.together("looking into the run directory"):
         directory = storage.locate(config.run_dir)
         _require_same_config(directory, text)
-        _require_lengths(config, play, sampling)
+        _require_lengths(config, play, sampling, model)
         read_summary(directory)  # a damaged one is not found at the end of the run
         if storage.read(directory / "config.gin") is None:  # a run that goes on has its seeds
             _require_seeds(config)
@@ -190,13 +190,16 @@ def _require_seeds(config: RunConfig) -> None:
             raise UserError(f"SEED_FILES: cannot read {name}: {error}") from error
 
 
-def _require_lengths(config: RunConfig, play: PlayConfig, sampling: SamplerConfig) -> None:
-    """Prompts, completions and packed rows must fit each other."""
+def _require_lengths(
+    config: RunConfig, play: PlayConfig, sampling: SamplerConfig, model: ModelConfig
+) -> None:
+    """Prompts, completions, packed rows and the model's positions must fit each other."""
     if play.max_prompt_tokens > sampling.max_prompt_tokens:
         raise UserError(
             f"PlayConfig.max_prompt_tokens ({play.max_prompt_tokens}) exceeds "
             f"SamplerConfig.max_prompt_tokens ({sampling.max_prompt_tokens})"
         )
+    sampling.require_positions(model)
     longest = play.max_prompt_tokens + sampling.max_new_tokens
     if longest > max(config.row_tokens):
         raise UserError(

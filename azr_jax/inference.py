@@ -57,7 +57,9 @@ def eval_command(
     encode = policy.tokenizer.encode
     texts = [solve_prompt(play_config.prompt_style, t.task_type, t.task) for t in tasks]
     longest = max(len(encode(text)) for text in texts)
-    _require_room(policy, longest, sampling.max_new_tokens, f"benchmark {benchmark}")
+    policy.model.config.require_positions(
+        longest, sampling.max_new_tokens, f"benchmark {benchmark}"
+    )
     # The run's own sizes where they suffice: a run and its evaluation sample alike.
     sampling = replace(sampling, max_prompt_tokens=max(longest, sampling.max_prompt_tokens))
     total = len(tasks) * (samples if temperature else 1)
@@ -108,7 +110,7 @@ def generate_command(
         tokens = tuple(policy.tokenizer.encode(text))
         if not tokens:
             raise UserError(f"{prompts}:{number}: the prompt is empty")
-        _require_room(policy, len(tokens), new_tokens, f"{prompts}:{number}")
+        policy.model.config.require_positions(len(tokens), new_tokens, f"{prompts}:{number}")
         requests.append(Prompt(tokens, stream=(number,)))
     if not requests:
         return []
@@ -159,15 +161,6 @@ def _policy(checkpoint: str, model_from_gin: bool) -> Policy:
     mesh = make_mesh(gin_config.build("MeshConfig"))
     wanted = gin_config.build("ModelConfig") if model_from_gin else None
     return load_policy(checkpoint, mesh, wanted)
-
-
-def _require_room(policy: Policy, prompt: int, new: int, place: str) -> None:
-    most = policy.model.config.max_positions
-    if prompt + new > most:
-        raise UserError(
-            f"{place}: a prompt of {prompt} tokens and {new} new ones exceed the {most} positions "
-            "of the model"
-        )
 
 
 def _read_prompts(path: Path) -> list[tuple[str | int, str]]:

@@ -255,6 +255,10 @@ def refused(capsys: pytest.CaptureFixture[str], gin_file: Path, *flags: str) -> 
         ("RunConfig.seed_files = ('{tmp}/bad.jsonl',)", "bad.jsonl:2: not a seed"),
         ("RunConfig.seed_files = ('{tmp}/binary.jsonl',)", "cannot read"),
         ("RunConfig.row_tokens = (128,)", "do not fit a row"),
+        (
+            "ModelConfig.max_positions = 191",
+            "128 tokens and 64 new ones exceed the 191 positions of the model; shorten",
+        ),
         ("MeshConfig.data = 3", "does not fill"),
     ],
 )

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import gin
 
+from azr_jax.errors import UserError
+
 
 @gin.configurable
 @dataclass(frozen=True)
@@ -63,6 +65,19 @@ class ModelConfig:
             )
         if self.head_dim % 2:
             raise ValueError(f"ModelConfig.head_dim must be even for RoPE, not {self.head_dim}")
+
+    def require_positions(self, prompt: int, new: int, place: str) -> None:
+        """Room for a prompt and its completion, both in tokens; `place` names who asks.
+
+        Raises:
+          UserError: they exceed `max_positions`, past which the model was never trained.
+        """
+        if prompt + new > self.max_positions:
+            raise UserError(
+                f"{place}: a prompt of {prompt} tokens and {new} new ones exceed the "
+                f"{self.max_positions} positions of the model; shorten the prompt, allow fewer new "
+                "tokens, or take a model with more positions"
+            )
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

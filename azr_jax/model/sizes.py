@@ -9,6 +9,7 @@ from typing import NamedTuple
 import gin
 
 from azr_jax.errors import UserError
+from azr_jax.model.config import ModelConfig
 
 
 @gin.configurable
@@ -55,6 +56,11 @@ class SamplerConfig:
             raise UserError(f"SamplerConfig.top_p must be in (0, 1], not {self.top_p}")
         if self.top_k < 0:
             raise UserError(f"SamplerConfig.top_k must not be negative, not {self.top_k}")
+
+    def require_positions(self, model: ModelConfig) -> None:
+        """Raises UserError where the longest prompt and completion exceed the model's positions."""
+        place = "SamplerConfig.max_prompt_tokens and max_new_tokens"
+        model.require_positions(self.max_prompt_tokens, self.max_new_tokens, place)
 
 
 class Shape(NamedTuple):

@@ -68,7 +68,11 @@ def parse_gin(files: Sequence[str], slice_name: str, bindings: Sequence[str] = (
 
 
 def configured() -> tuple[Sizes, MeshConfig]:
-    """What the parsed gin says of a run's programs and their mesh."""
+    """What the parsed gin says of a run's programs and their mesh.
+
+    Raises:
+      UserError: a value that is missing or refused, or lengths beyond the model's positions.
+    """
     run: RunConfig = gin_config.build("RunConfig")
     sizes = Sizes(
         model=gin_config.build("ModelConfig"),
@@ -80,6 +84,7 @@ def configured() -> tuple[Sizes, MeshConfig]:
         batch_rows=run.batch_rows,
         row_tokens=max(run.row_tokens),
     )
+    sizes.sampler.require_positions(sizes.model)
     return sizes, gin_config.build("MeshConfig")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from azr_jax import cli
+from azr_jax.plan.command import configured, parse_gin
 from tests.plan.small import flags, needs_compiler
 
 
@@ -69,6 +70,28 @@ def test_sizes_that_do_not_divide_are_refused_with_the_numbers(
     assert cli.main(["plan", "--topology", "v5e-16", *flags(tmp_path), *extra]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("how", [["--topology", "v5e-16"], ["--topology", "v5e", "--search"]])
+@pytest.mark.parametrize(
+    "beyond",
+    [
+        ["--gin_file", "models/qwen2_5_math_7b.gin"],
+        ["--gin_bindings", "ModelConfig.max_positions = 14239"],
+    ],
+)
+def test_lengths_beyond_the_models_positions_are_refused(
+    how: list[str], beyond: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["plan", *how, "--gin_file", "runs/azr_7b.gin", *beyond]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "6144 tokens and 8096 new ones exceed the" in error
+
+
+def test_lengths_that_fill_the_models_positions_are_planned() -> None:
+    parse_gin(["runs/azr_7b.gin"], "v5e", ["ModelConfig.max_positions = 14240"])
+    assert configured()[0].model.max_positions == 14240
 
 
 def test_a_slice_or_a_search_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
