@@ -190,14 +190,14 @@ class Run:
         self.sampler.compile(state.params, self.hosts.moved)
         for row_tokens in sorted(set(self.config.row_tokens)):
             self.hosts.moved()
-            self.updater.compile(self.row_multiple, row_tokens)
+            self.updater.compile(self.rows, row_tokens)
         self.compiled_ahead = self._compiled
 
     @property
-    def row_multiple(self) -> int:
-        """The packed batch has so many rows, or a multiple of it."""
-        least = self.updater.row_multiple
-        return max(1, math.ceil(self.config.batch_rows / least)) * least
+    def rows(self) -> int:
+        """Rows of every packed batch: enough for each completion of a step to have its own."""
+        multiple = self.updater.row_multiple
+        return math.ceil(self.config.most_rows(self.game.config) / multiple) * multiple
 
     @property
     def _compiled(self) -> int:
@@ -246,7 +246,8 @@ class Run:
         return pack(
             samples,
             self.config.row_tokens,
-            multiple=self.row_multiple,
+            rows=self.rows,
+            multiple=self.updater.row_multiple,
             share_prompts=backend.shares_prompts(),
         )
 

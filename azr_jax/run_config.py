@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import gin
 
@@ -22,8 +22,9 @@ class RunConfig:
     estimate_reuse: train on the difficulty samples too: they are on-policy solver samples.
     whiten: what TRR++ counts once, a token (the original's code) or a sequence (Eq. 8).
     row_tokens, micro_rows: the packed batch: lengths that a row may have, and the rows that a data
-        shard computes at a time. batch_rows: rows come in multiples of it, so that there are few
-        shapes to compile.
+        shard computes at a time. batch_rows: the rows that a step is expected to fill, by which
+        `azr plan` estimates its time. The batch always has enough for the longest completions
+        (`most_rows`), so that nothing is compiled anew as they grow; empty rows cost no time.
     stall_s: seconds after which a run in which nothing moves is ended, its stacks in the log (of
         all hosts); 0: never. The longest compilation must fit.
     max_infra_share: a step in which the sandbox itself fails at more of its jobs ends the run; what
@@ -58,6 +59,16 @@ class RunConfig:
     keep: int = 2
     keep_every: int = 0
     samples_every: int = 5
+
+    def most_samples(self, play: Any) -> int:
+        """Completions that one step of a `PlayConfig` learns from at most: all proposals valid."""
+        role = len(play.task_types) * play.batch_size
+        trained = (2 if self.train_propose else 1) * role
+        return trained + (role * play.samples_per_task if self.estimate_reuse else 0)
+
+    def most_rows(self, play: Any) -> int:
+        """Rows of the packed batch, before they are rounded up to whole micro-batches."""
+        return max(self.batch_rows, self.most_samples(play))
 
     def __post_init__(self) -> None:
         if self.total_steps < 1:

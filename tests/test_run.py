@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from azr_jax import cli
 from azr_jax.evals.harness import BENCHMARKS
 from azr_jax.hosts.group import Hosts
-from azr_jax.model.sampler import Prompt
+from azr_jax.learn.state import state_of_params
+from azr_jax.model.sampler import Completion, Prompt
 from azr_jax.report.metrics import read_rows
+from azr_jax.rollout import Rollout
+from azr_jax.selfplay.play import Request
 from azr_jax.selfplay.tasks import solve_prompt
 from azr_jax.selfplay.triplet import (
     TASK_TYPES,
@@ -202,6 +206,50 @@ def test_a_finished_run_goes_on_with_more_steps(
     assert rows[:2] == before
     assert [row["step"] for row in rows] == [0, 1, 2]
     assert summary["heldout"]["before"] == finished.summary["heldout"]["before"]
+
+
+# --- shapes ------------------------------------------------------------------------------------
+
+
+def test_no_length_of_completions_compiles_the_update_again(
+    open_small: OpenRun,
+    random_model: Sequence[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """From a step that learns nothing to one whose every sample fills a row by itself."""
+    bindings = ["RunConfig.batch_rows = 1", "RunConfig.estimate_reuse = True"]
+    bindings += ["RunConfig.row_tokens = (152,)", "PlayConfig.batch_size = 1"]
+    with open_small(tmp_path / "run", *random_model, *bindings) as run:
+        state = state_of_params(run.policy.model, run.optimizer, run.policy.mesh, run.policy.params)
+        monkeypatch.setattr(run.sampler, "compile", lambda *_: None)
+        run.compile(state)
+        most = run.config.most_samples(run.game.config)
+        assert most == 2 * 3 * 1 + 3 * 1 * 2  # roles x types x B, and types x B x G
+        texts = distinct_prompts(most, 128, run.policy.tokenizer.encode)
+        answered: Any = None
+        for length in (0, 1, 12, 24):
+            rollouts = [
+                Rollout(
+                    Request("solve", "deduction", index, text),
+                    Completion(0, 0, (5,) * max(1, length), (-1.0,) * max(1, length), "length", ""),
+                    answered,
+                )
+                for index, text in enumerate(texts)
+            ]
+            batch = run.pack(rollouts, np.ones(most), np.full(most, length > 0))
+            assert batch.shape == (most, 152)
+            state, _ = run.update(state, batch)
+            run.stopper.release()
+        assert (batch.mask > 0).any(axis=1).all()
+        assert run._compiled == run.compiled_ahead
+
+
+def distinct_prompts(count: int, tokens: int, encode: Callable[[str], list[int]]) -> list[str]:
+    filler = next("a" * n for n in range(1000) if len(encode("000 " + "a" * n)) == tokens)
+    texts = [f"{index:03} {filler}" for index in range(count)]
+    assert all(len(encode(text)) == tokens for text in texts)
+    return texts
 
 
 # --- seeds -------------------------------------------------------------------------------------

@@ -82,6 +82,7 @@ def configured() -> tuple[Sizes, MeshConfig]:
         temperature=run.temperature,
         micro_rows=run.micro_rows,
         batch_rows=run.batch_rows,
+        most_rows=run.most_rows(gin_config.build("PlayConfig")),
         row_tokens=max(run.row_tokens),
     )
     sizes.sampler.require_positions(sizes.model)

@@ -38,7 +38,11 @@ PHASES = ("prefill", "decode", "logprob", "update", "reshard")
 
 @dataclass(frozen=True)
 class Sizes:
-    """What of a run decides its programs. `batch_rows`: at least so many rows of `row_tokens`."""
+    """What of a run decides its programs.
+
+    `batch_rows`: the rows of `row_tokens` that a step is expected to fill. `most_rows`: those that
+    it fills at most, which the update is compiled for.
+    """
 
     model: ModelConfig
     sampler: SamplerConfig
@@ -47,12 +51,18 @@ class Sizes:
     temperature: float
     micro_rows: int
     batch_rows: int
+    most_rows: int
     row_tokens: int
 
     def rows(self, shards: int) -> tuple[int, int]:
-        """Rows of a micro-batch, and of a whole batch, of so many data shards together."""
+        """Rows of a micro-batch, and those expected in a step, of so many data shards together."""
         micro = self.micro_rows * shards
         return micro, math.ceil(self.batch_rows / micro) * micro
+
+    def compiled_rows(self, shards: int) -> int:
+        """Rows of the update's batch, most of them empty as a rule."""
+        micro = self.micro_rows * shards
+        return math.ceil(self.most_rows / micro) * micro
 
 
 @dataclass(frozen=True)
@@ -201,8 +211,8 @@ class Compiler:
             valid_ids=self.sizes.model.vocab_size,
             micro_rows=self.sizes.micro_rows,
         )
-        _, batch = self.sizes.rows(self._shards)
-        return update.lower(batch, self.sizes.row_tokens).compile()
+        rows = self.sizes.compiled_rows(self._shards)
+        return update.lower(rows, self.sizes.row_tokens).compile()
 
     def _logprob(self) -> Any:
         """Log-probs of a micro-batch under the float32 parameters, and the loss of them."""

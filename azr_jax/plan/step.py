@@ -34,11 +34,10 @@ class Load:
         """Of a `PlayConfig` and a `RunConfig`, were every proposal valid."""
         role = len(play.task_types) * play.batch_size
         estimated = role * play.samples_per_task
-        trained = (2 if run.train_propose else 1) * role
         return cls(
             prompts=3 * role,
             completions=2 * role + estimated,
-            trained=trained + (estimated if run.estimate_reuse else 0),
+            trained=run.most_samples(play),
             drains=2 if play.solver_lag else 3,
             steps=run.total_steps,
         )

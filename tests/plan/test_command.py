@@ -89,6 +89,15 @@ def test_lengths_beyond_the_models_positions_are_refused(
     assert "6144 tokens and 8096 new ones exceed the" in error
 
 
+def test_the_update_is_compiled_for_a_row_of_every_sample() -> None:
+    """As a run does, whose completions may all be of full length."""
+    for reuse, samples in ((False, 2 * 3 * 64), (True, 2 * 3 * 64 + 3 * 64 * 8)):
+        parse_gin(["runs/azr_7b.gin"], "v5e", [f"RunConfig.estimate_reuse = {reuse}"])
+        sizes, _ = configured()
+        assert sizes.compiled_rows(shards=4) == samples
+        assert sizes.rows(shards=4) == (4, 64)  # what a step is expected to fill
+
+
 def test_lengths_that_fill_the_models_positions_are_planned() -> None:
     parse_gin(["runs/azr_7b.gin"], "v5e", ["ModelConfig.max_positions = 14240"])
     assert configured()[0].model.max_positions == 14240
