@@ -68,6 +68,7 @@ def open_run(hosts: Hosts | None = None) -> Iterator[Run]:
         directory = storage.locate(config.run_dir)
         _require_same_config(directory, text)
         _require_lengths(config, play, sampling, model)
+        _require_learnable(play, sampling)
         read_summary(directory)  # a damaged one is not found at the end of the run
         if storage.read(directory / "config.gin") is None:  # a run that goes on has its seeds
             _require_seeds(config)
@@ -205,6 +206,22 @@ def _require_lengths(
         raise UserError(
             f"the longest prompt and completion ({longest} tokens) do not fit a row of "
             f"RunConfig.row_tokens {config.row_tokens}"
+        )
+
+
+def _require_learnable(play: PlayConfig, sampling: SamplerConfig) -> None:
+    """What may be sampled for a look, but not learnt from."""
+    if sampling.top_p < 1 or sampling.top_k > 0:
+        narrowed = "top_p" if sampling.top_p < 1 else "top_k"
+        raise UserError(
+            f"SamplerConfig.{narrowed} = {getattr(sampling, narrowed)} narrows what is drawn, not "
+            "the log-probs that the update compares with: it would learn from another policy than "
+            "the one that sampled; train with top_p = 1.0 and top_k = 0"
+        )
+    if play.batch_size < 2:
+        raise UserError(
+            f"PlayConfig.batch_size = {play.batch_size}: a group of one completion is its own mean "
+            "and its advantage always 0; train with 2 or more"
         )
 
 

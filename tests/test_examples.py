@@ -142,7 +142,6 @@ def test_from_rewards_to_the_loss_of_a_batch(whiten: str) -> None:
         clip_high=high,
         dual_clip=np.zeros(6),
         entropy=bonus,
-        kl=np.zeros(6),
     )
     total, tally = policy_loss(
         *(np.asarray(x, np.float32) for x in (old + gap, old, np.repeat(advantages, lengths))),

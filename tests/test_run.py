@@ -219,13 +219,13 @@ def test_no_length_of_completions_compiles_the_update_again(
 ) -> None:
     """From a step that learns nothing to one whose every sample fills a row by itself."""
     bindings = ["RunConfig.batch_rows = 1", "RunConfig.estimate_reuse = True"]
-    bindings += ["RunConfig.row_tokens = (152,)", "PlayConfig.batch_size = 1"]
+    bindings += ["RunConfig.row_tokens = (152,)", "PlayConfig.batch_size = 2"]
     with open_small(tmp_path / "run", *random_model, *bindings) as run:
         state = state_of_params(run.policy.model, run.optimizer, run.policy.mesh, run.policy.params)
         monkeypatch.setattr(run.sampler, "compile", lambda *_: None)
         run.compile(state)
         most = run.config.most_samples(run.game.config)
-        assert most == 2 * 3 * 1 + 3 * 1 * 2  # roles x types x B, and types x B x G
+        assert most == 2 * 3 * 2 + 3 * 2 * 2  # roles x types x B, and types x B x G
         texts = distinct_prompts(most, 128, run.policy.tokenizer.encode)
         answered: Any = None
         for length in (0, 1, 12, 24):
@@ -308,6 +308,12 @@ def refused(capsys: pytest.CaptureFixture[str], gin_file: Path, *flags: str) -> 
             "128 tokens and 64 new ones exceed the 191 positions of the model; shorten",
         ),
         ("MeshConfig.data = 3", "does not fill"),
+        ("SamplerConfig.top_p = 0.95", "SamplerConfig.top_p = 0.95 narrows what is drawn"),
+        ("SamplerConfig.top_k = 50", "SamplerConfig.top_k = 50 narrows what is drawn"),
+        ("PlayConfig.samples_per_task = 1", "learnability always 0"),
+        ("PlayConfig.batch_size = 1", "its advantage always 0"),
+        ("LossConfig.kl = 0.1", "LossConfig.kl = 0.1 would change nothing"),
+        ("LossConfig.kl = (0.0, 0.0, 0.0, 0.0, 0.0, 0.1)", "has no gradient"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_no_run(

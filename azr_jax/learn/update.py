@@ -44,6 +44,10 @@ class LossConfig:
     `aggregation` "token" is the mean over all tokens of the batch; "microbatch" the mean of
     micro-batch means, as in the original's paper branch: it then depends on how rows were packed
     and cut. `logprob_chunk` is how many tokens of a data shard have logits at any one time.
+
+    A batch is learnt from in one step, so that the ratio to the policy that sampled it is 1 but for
+    rounding: the clips bound what rounding does. `kl` is refused unless it is 0, its value in
+    configurations of earlier versions: the gradient of a KL to the policy that sampled is then 0.
     """
 
     policy: PerGroup = 1.0
@@ -54,6 +58,14 @@ class LossConfig:
     kl: PerGroup = 0.0
     aggregation: Literal["token", "microbatch"] = "token"
     logprob_chunk: int = 1024
+
+    def __post_init__(self) -> None:
+        if np.any(self.kl):
+            raise UserError(
+                f"LossConfig.kl = {self.kl} would change nothing: with one step a batch, a KL to "
+                "the policy that sampled has no gradient; leave it at 0.0 (LossConfig.entropy does "
+                "act)"
+            )
 
     def coefficients(self) -> GroupCoefficients:
         """The six-vectors.
@@ -71,7 +83,7 @@ class LossConfig:
                 )
             return np.asarray(numbers, np.float32)
 
-        names = ("policy", "clip_low", "clip_high", "dual_clip", "entropy", "kl")
+        names = ("policy", "clip_low", "clip_high", "dual_clip", "entropy")
         return GroupCoefficients(**{name: vector(name) for name in names})
 
 

@@ -107,7 +107,7 @@ class GroupCoefficients:
 
     `policy` scales the clipped surrogate; the ratio is clipped to [1 - clip_low, 1 + clip_high];
     `dual_clip` bounds the loss of negative advantages at that multiple (0: off); `entropy` rewards
-    entropy, `kl` penalises divergence from the behaviour policy, both per nat.
+    entropy, per nat.
     """
 
     policy: Float[Array, "g"]
@@ -115,7 +115,6 @@ class GroupCoefficients:
     clip_high: Float[Array, "g"]
     dual_clip: Float[Array, "g"]
     entropy: Float[Array, "g"]
-    kl: Float[Array, "g"]
 
 
 @flax.struct.dataclass
@@ -144,8 +143,7 @@ def policy_loss(
     """The role-conditioned policy loss, summed over tokens (weights: `mask`).
 
     Per token, with ratio r = exp(logp - behaviour_logp), the log-ratio clamped to +-20:
-    policy * max(-A r, -A clip(r, 1 - clip_low, 1 + clip_high)) - entropy * H + kl * k3, where
-    k3 = 1/r - 1 + log r estimates KL(policy || behaviour) without bias and is never negative.
+    policy * max(-A r, -A clip(r, 1 - clip_low, 1 + clip_high)) - entropy * H.
     PPO's clipped surrogate: arXiv 2505.03335, section 3.3 and Table 3; dual clip: arXiv
     1912.09729, eq. 5.
 
@@ -154,7 +152,8 @@ def policy_loss(
 
     Returns:
       The loss sum, and per group, as vectors: the sums `tokens`, `policy_loss`, `entropy`,
-      `clip_fraction` (tokens whose gradient the clip cut off), `kl` (k3), `gap` (|logp -
+      `clip_fraction` (tokens whose gradient the clip cut off), `kl` (k3 = 1/r - 1 + log r,
+      never negative: KL(policy || behaviour), were the tokens the policy's own), `gap` (|logp -
       behaviour_logp|), and the maxima `ratio_max`, `gap_max`.
     """
     live = mask > 0
@@ -171,7 +170,7 @@ def policy_loss(
     bounded = (own.dual_clip > 0) & (advantage < 0)
     surrogate = jnp.where(bounded, jnp.minimum(surrogate, -advantage * own.dual_clip), surrogate)
     k3 = jnp.exp(-log_ratio) - 1.0 + log_ratio
-    loss = own.policy * surrogate - own.entropy * entropy + own.kl * k3
+    loss = own.policy * surrogate - own.entropy * entropy
 
     groups = coefficients.policy.shape[0]
     members = (group[..., None] == jnp.arange(groups)) & live[..., None]

@@ -106,7 +106,6 @@ class PlayConfig:
         at_least = {
             "batch_size": 1,
             "references": 0,
-            "samples_per_task": 1,
             "induction_inputs": 4,  # two shown and two hidden, whose outputs can differ
             "recent_window": 0,
             "buffer_size": 1,
@@ -117,6 +116,11 @@ class PlayConfig:
         for name, least in at_least.items():
             if getattr(self, name) < least:
                 raise UserError(f"{name} is at least {least}, not {getattr(self, name)}")
+        if self.samples_per_task < 2:
+            raise UserError(
+                f"samples_per_task is at least 2, not {self.samples_per_task}: with one sample the "
+                "solve rate is 0 or 1 and learnability always 0"
+            )
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ AXES = parameter_axes(CONFIG)
 VALID = 37
 TEMPERATURE = 0.9
 LOSS = LossConfig(
-    policy=(1.0, 0.5, 1.0, 2.0, 1.0, 1.0), clip_high=0.28, dual_clip=3.0, entropy=0.01, kl=0.02
+    policy=(1.0, 0.5, 1.0, 2.0, 1.0, 1.0), clip_high=0.28, dual_clip=3.0, entropy=0.01
 )
 # An epsilon above the noise: Adam's first step divides a gradient by its own size, and would turn
 # rounding of a vanishing gradient into a full step of either sign.
@@ -137,8 +137,7 @@ def test_loss_of_a_batch_against_numpy_from_the_logits(params: Any, samples: lis
         ratio, a = np.exp(gap), sample.advantage
         pg = np.maximum(-a * ratio, -a * np.clip(ratio, 1 - c["clip_low"], 1 + c["clip_high"]))
         pg = np.minimum(pg, -a * c["dual_clip"]) if a < 0 else pg
-        k3 = 1 / ratio - 1 + gap
-        total += (c["policy"] * pg - c["entropy"] * entropy + c["kl"] * k3).sum()
+        total += (c["policy"] * pg - c["entropy"] * entropy).sum()
         tokens += len(gap)
         entropies[sample.group] += entropy.sum()
     assert value == pytest.approx(total / tokens, rel=1e-5, abs=1e-6)
@@ -333,6 +332,10 @@ def test_bad_settings_are_named(params: Any) -> None:
         make_update(MODEL, OPTIMIZER, config, mesh, temperature=1.0, **common)
     with pytest.raises(ValueError, match=r"LossConfig.clip_low needs 1 or 6 numbers, not 2"):
         LossConfig(clip_low=(0.1, 0.2)).coefficients()
+    for kl in (0.1, (0.0, 0.0, -0.1, 0.0, 0.0, 0.0), float("nan")):
+        with pytest.raises(ValueError, match=r"LossConfig.kl = .* has no gradient"):
+            LossConfig(kl=kl)
+    assert LossConfig(kl=(0.0,) * 6).coefficients()
     with pytest.raises(ValueError, match="decay"):
         make_optimizer(OptimizerConfig(decay=wrong), 1)
 

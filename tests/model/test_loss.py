@@ -24,7 +24,6 @@ COEFFICIENTS = {
     "clip_high": [0.2, 0.28, 0.2, 0.4, 0.2, 0.2],
     "dual_clip": [0.0, 3.0, 0.0, 1.5, 0.0, 0.0],
     "entropy": [0.0, 0.001, 0.0, 0.1, 0.0, 0.0],
-    "kl": [0.0, 0.0, 0.05, 0.0, 0.0, 0.2],
 }
 
 
@@ -34,7 +33,7 @@ def coefficients(**changes: float) -> GroupCoefficients:
 
 
 def plain(**changes: float) -> GroupCoefficients:
-    off = dict.fromkeys(("dual_clip", "entropy", "kl"), 0.0)
+    off = dict.fromkeys(("dual_clip", "entropy"), 0.0)
     base = {"policy": 1.0, "clip_low": 0.2, "clip_high": 0.2, **off}
     return coefficients(**(base | changes))
 
@@ -46,8 +45,7 @@ def token_loss(logp: float, old: float, a: float, entropy: float, g: int) -> flo
     pg = max(-a * ratio, -a * min(max(ratio, 1 - c["clip_low"]), 1 + c["clip_high"]))
     if c["dual_clip"] > 0 and a < 0:
         pg = min(pg, -a * c["dual_clip"])
-    k3 = 1 / ratio - 1 + math.log(ratio)
-    return c["policy"] * pg - c["entropy"] * entropy + c["kl"] * k3
+    return c["policy"] * pg - c["entropy"] * entropy
 
 
 def reference_logprobs(logits: np.ndarray, targets: np.ndarray, temperature: float) -> Any:
@@ -93,6 +91,8 @@ def test_metrics_per_group(tokens: dict[str, np.ndarray]) -> None:
         assert tally.sums["tokens"][g] == own.sum()
         assert tally.sums["entropy"][g] == pytest.approx(tokens["entropy"][own].sum(), rel=1e-5)
         assert tally.maxima["ratio_max"][g] == pytest.approx(ratio[own].max(), rel=1e-5)
+        k3 = (1 / ratio[own] - 1 + gap[own]).sum()
+        assert tally.sums["kl"][g] == pytest.approx(k3, rel=1e-4)
         assert tally.sums["gap"][g] == pytest.approx(abs(gap[own]).sum(), rel=1e-5)
         assert tally.maxima["gap_max"][g] == pytest.approx(abs(gap[own]).max(), rel=1e-5)
         up = (tokens["advantage"] > 0) & (ratio > 1 + COEFFICIENTS["clip_high"][g])
@@ -117,7 +117,7 @@ def test_masked_tokens_have_no_influence_even_when_not_finite() -> None:
     mask, group = jnp.array([1.0, 0.0, 0.0]), jnp.zeros(3, jnp.int32)
 
     def loss(logp: jax.Array) -> jax.Array:
-        return policy_loss(logp, old, advantage, mask, group, logp, plain(kl=1.0))[0]
+        return policy_loss(logp, old, advantage, mask, group, logp, plain())[0]
 
     value, gradient = jax.value_and_grad(loss)(logp)
     assert float(value) == pytest.approx(-0.7)
@@ -135,7 +135,7 @@ def test_masked_tokens_have_no_influence_even_when_not_finite() -> None:
         (2.0, -1.0, {"dual_clip": 3.0}, 0.0),  # e^2 > 3: the dual clip bounds it
         (0.5, 1.0, {"clip_high": 1.0}, -math.exp(0.5)),
         (30.0, -1.0, {}, 0.0),  # beyond +-20 the log-ratio is clamped
-        (0.3, 0.0, {"kl": 1.0}, 1 - math.exp(-0.3)),
+        (0.3, 0.0, {}, 0.0),
     ],
 )
 def test_gradient_of_one_token(

@@ -418,7 +418,7 @@ def test_a_model_that_proposes_nothing_valid_ends_in_a_warning(game: Game) -> No
         {"task_types": ("deduction", "deduction")},
         {"prompt_style": "chat"},
         {"solver_lag": 2},
-        {"samples_per_task": 0},
+        {"samples_per_task": 1},
         {"induction_inputs": 3},
         {"known_tasks": "kept"},
         {"eviction": "latest"},
