@@ -38,6 +38,7 @@ fi
 """
 SUDO = r"""#!/bin/bash
 echo "sudo $*" >>"$AZR_FAKE/tools"
+. "$AZR_FAKE/apt"
 [[ $* != *python3.11-venv* ]] || touch "$HOME/has_python"
 """
 GIT = rf"""#!/bin/bash
@@ -97,7 +98,13 @@ class World:
         for name, text in TOOLS.items():
             (tools / name).write_text(text)
             (tools / name).chmod(0o755)
-        for name, text in {"azr": AZR, "venv_azr": VENV_AZR, "probe": "", "changed": ""}.items():
+        for name, text in {
+            "azr": AZR,
+            "venv_azr": VENV_AZR,
+            "probe": "",
+            "apt": "",
+            "changed": "",
+        }.items():
             (self.fake / name).write_text(text)
         self.change()
         (self.fake / "venv_azr").chmod(0o755)
@@ -120,7 +127,7 @@ class World:
             cwd=self.home,
             text=True,
             capture_output=True,
-            timeout=60,
+            timeout=600,
         )
 
     def ok(self, script: str, *arguments: str, **settings: str) -> str:
@@ -136,7 +143,7 @@ class World:
         return done.stderr.splitlines()[-1]
 
     def tell(self, name: str, *lines: str) -> None:
-        """What the stand-ins read: faults, states, objects, azr, probe, changed."""
+        """What the stand-ins read: faults, states, objects, azr, probe, apt, changed."""
         (self.fake / name).write_text("".join(f"{line}\n" for line in lines))
 
     def told(self, name: str) -> list[str]:
