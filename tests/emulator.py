@@ -123,7 +123,7 @@ class Emulator:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        for _ in range(500):
+        for _ in range(15_000):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                 return
             time.sleep(0.02)
@@ -138,9 +138,9 @@ class Emulator:
         data = json.dumps({"name": name}).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self._api}?project=tests", data, headers)
-        urllib.request.urlopen(request, timeout=5).close()
+        urllib.request.urlopen(request, timeout=300).close()
         return f"gs://{name}"
 
     def buckets(self) -> list[str]:
-        with urllib.request.urlopen(self._api, timeout=5) as answer:
+        with urllib.request.urlopen(self._api, timeout=300) as answer:
             return sorted(bucket["name"] for bucket in json.load(answer).get("items", ()))

@@ -134,7 +134,7 @@ def test_a_missing_peer_ends_the_script(name: str, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         env={"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 1
     assert done.stdout == ""

@@ -250,6 +250,14 @@ def fill(disk: Path) -> Path:
     return filler
 
 
+@contextlib.contextmanager
+def stopped(process: subprocess.Popen[str]) -> Iterator[None]:
+    """The run stands still meanwhile: it cannot end before the disk is as it shall be."""
+    os.killpg(process.pid, signal.SIGSTOP)
+    yield
+    os.killpg(process.pid, signal.SIGCONT)
+
+
 def fails(process: subprocess.Popen[str], code: int) -> str:
     """The last line of a process that ends with that exit code, and no traceback."""
     _, err = process.communicate(timeout=600)
@@ -266,7 +274,8 @@ def test_a_full_and_a_read_only_disk_are_told_and_lose_nothing(
     run = small_disk / "run"
     process = start(run)
     until_step(process, run, 1)
-    filler = fill(small_disk)
+    with stopped(process):
+        filler = fill(small_disk)
     last = fails(process, 1)
     assert "the disk is full" in last or "has free space" in last
 
@@ -274,8 +283,12 @@ def test_a_full_and_a_read_only_disk_are_told_and_lose_nothing(
     process = start(run)
     until_step(process, run, 2)
     remount = ["mount", "-o", "remount,ro", str(small_disk)]
-    while subprocess.run(remount, capture_output=True).returncode:  # a file is open for writing
+    read_only = False
+    while not read_only:
         assert process.poll() is None, process.communicate()
+        with stopped(process):
+            read_only = not subprocess.run(remount, capture_output=True).returncode
+        time.sleep(0.0 if read_only else 0.02)  # a file is open for writing: a little later
     assert "ead-only" in fails(process, 1)
     # Before any work:
     assert re.search("cannot write the run directory .*Read-only file system", fails(start(run), 2))

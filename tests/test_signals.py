@@ -7,7 +7,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,11 +103,10 @@ with stopper.listening(lambda text: print(text, flush=True), lambda: "the last w
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
-    for _ in range(2):
-        process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)  # two at once would be one
-    out, err = process.communicate(timeout=60)
-    assert out.startswith("stopping")
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline().startswith("stopping")  # heard: two at once would be one
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=600)
     assert (process.returncode, err) == (1, "azr: the last words\n")
 
 

@@ -28,9 +28,9 @@ def clients() -> Iterator[list[Any]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    service = _jax.get_distributed_runtime_service(address, len(NAMES), shutdown_timeout=5)
+    service = _jax.get_distributed_runtime_service(address, len(NAMES), shutdown_timeout=60)
     made = [
-        _jax.get_distributed_runtime_client(address, i, init_timeout=20, shutdown_timeout=5)
+        _jax.get_distributed_runtime_client(address, i, init_timeout=300, shutdown_timeout=60)
         for i in range(len(NAMES))
     ]
     with ThreadPoolExecutor(len(made)) as pool:

@@ -50,7 +50,7 @@ def test_a_long_phase_is_heard_of() -> None:
     console, file = plain()
     with Progress("run", 5, heartbeat_s=0.02, console=console) as progress:
         progress.phase("compiling")
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 300
         while "compiling" not in file.getvalue() and time.monotonic() < deadline:
             time.sleep(0.01)
     assert "step 0/5 | compiling for 0:00" in file.getvalue()
