@@ -61,7 +61,8 @@ class Job:
             Empty: the program is only loaded.
         entry: the function to call.
         deterministic: two calls in each of two interpreters with different hash seeds have to
-            agree, byte for byte.
+            agree, byte for byte; the second call on the values that the literal text of the
+            input gives, which share nothing.
         stop_at_failure: the inputs after the first that is not OK do not run and share its
             status; for callers that need all of them right.
         limits: instead of the sandbox's own.

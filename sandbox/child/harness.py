@@ -26,6 +26,7 @@ OK, RAISED, OOM, UNSUPPORTED, NONDETERMINISTIC = range(1, 6)
 END = b"\xff"
 HEADER = struct.Struct("<BII")
 _ERROR_CHARS = 500
+_NO_TEXT = " "
 _ONLY_AST = 0x400
 
 # Bound before any program runs, as the names above.
@@ -94,7 +95,11 @@ def _attempt(
     encode: Callable[[object], str],
     rearm: Callable[[], None] | None,
 ) -> bytes:
-    """The record of one input, in a fresh module; None: the program is only loaded."""
+    """The record of one input, in a fresh module; None: the program is only loaded.
+
+    The second call of an expression's values is on those that their literal text gives: only what
+    comes out alike may be told by that text. In `[[0] * 3] * 3` the rows are one list.
+    """
     module = ModuleType("program")
     _modules["program"] = module
     space = module.__dict__
@@ -102,6 +107,7 @@ def _attempt(
     kind, shown, text = OK, "", ""
     function: Any = None
     scope: Any = None
+    plain = False
     values: Any = None
     try:
         exec(program, space)
@@ -114,14 +120,19 @@ def _attempt(
             for repeat in range(repeats):
                 if repeat and rearm is not None:
                     rearm()
+                if repeat and plain:
+                    (arguments, names), scope = compile_arguments(shown, True), _LITERALS
                 values = eval(arguments, scope)
                 if names:
                     values = positional(function, values, names)
                 if not literal and not repeat:
                     shown = _shown(encode, values)
+                    plain = bool(values) and shown != _NO_TEXT
                 claim = encode(function(*values))
                 if repeat and claim != text:
                     kind, text = NONDETERMINISTIC, "two calls differ"
+                    if plain:
+                        text += ", the second on the literal text of the input"
                     break
                 text = claim
     except MemoryError:
@@ -202,7 +213,7 @@ def _shown(encode: Callable[[object], str], values: tuple[object, ...]) -> str:
     try:
         return ", ".join([encode(v) for v in values]) if values else "()"
     except Unsupported:
-        return " "
+        return _NO_TEXT
 
 
 def _record(kind: int, shown: str, text: str) -> bytes:
