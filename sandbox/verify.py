@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from sandbox.box import Sandbox
 from sandbox.jobs import Job, Outcome, Status
-from sandbox.literals import LiteralError, equal, parse_call, parse_value
+from sandbox.literals import LiteralError, equal, parse_arguments, parse_value
 
 Answers = Literal["literal", "expression"]
 _IDENTITY = "def f(*values):\n    return values[0] if len(values) == 1 else values\n"
@@ -94,7 +94,7 @@ class Verifier:
         arguments = task.answer.strip()
         if self._answers == "literal":
             try:
-                arguments = parse_call(arguments)
+                arguments = parse_arguments(arguments)
             except LiteralError:
                 return _done(Verdict(False, Status.REJECTED))
         return self._run(task.program, (arguments,), (gold,), task.entry)
