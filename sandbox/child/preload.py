@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import pkgutil
 import sys
 
 from sandbox.child import harness
@@ -22,17 +23,20 @@ LEAN = (
 
 MODULES = (
     "__future__", "abc", "array", "base64", "binascii", "bisect", "calendar", "cmath",
-    "collections", "collections.abc", "contextlib", "copy", "dataclasses", "datetime", "decimal",
-    "difflib", "enum", "fractions", "functools", "hashlib", "heapq", "html", "io", "itertools",
-    "json", "keyword", "locale", "math", "numbers", "operator", "os", "pprint", "queue", "random",
-    "re", "statistics", "string", "struct", "sys", "textwrap", "threading", "time", "traceback",
-    "types", "typing", "unicodedata", "uuid", "warnings", "weakref", "zlib",
-    # loaded lazily by the ones above
-    "_strptime", "_decimal", "encodings.utf_8", "encodings.latin_1", "encodings.ascii",
-    "encodings.idna", "encodings.utf_16", "encodings.utf_32", "encodings.cp1252",
-    "encodings.unicode_escape", "encodings.raw_unicode_escape", "encodings.punycode",
-    "encodings.hex_codec", "encodings.rot_13", "stringprep", "copyreg", "linecache", "tokenize",
+    "collections", "collections.abc", "colorsys", "contextlib", "copy", "csv", "dataclasses",
+    "datetime", "decimal", "difflib", "enum", "fnmatch", "fractions", "functools", "graphlib",
+    "hashlib", "heapq", "html", "html.parser", "io", "ipaddress", "itertools", "json",
+    "keyword", "locale", "math", "numbers", "operator", "os", "pickle", "pprint", "queue",
+    "random", "re", "shlex", "statistics", "string", "struct", "sys", "textwrap", "threading",
+    "time", "timeit", "traceback", "types", "typing", "unicodedata", "urllib.parse", "uuid",
+    "warnings", "weakref", "xml.etree.ElementTree", "zlib",
+    # loaded lazily by the ones above, and by the interpreter itself
+    "_strptime", "_decimal", "_pydecimal", "_pydatetime", "_tokenize", "_md5", "_sha1", "_sha2",
+    "_sha256", "_sha512", "_sha3", "_blake2", "stringprep", "copyreg", "linecache", "tokenize",
+    "_compat_pickle", "_multibytecodec", "html.entities", "xml.etree.ElementPath",
+    "xml.parsers.expat",
 )  # fmt: skip
+"""Beside them every codec: see `preload`."""
 
 _PROGRAM = '''
 from __future__ import annotations
@@ -86,12 +90,20 @@ def preload(lean: bool) -> None:
     register, os.register_at_fork = os.register_at_fork, lambda **hooks: None
     sys.modules["_uuid"] = None  # type: ignore[assignment]  # uuid does without it and its library
     try:
-        for name in LEAN if lean else MODULES:
+        names = LEAN if lean else (*MODULES, *_codecs())
+        for name in names:
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
     finally:
         del sys.modules["_uuid"]
         os.register_at_fork = register
+
+
+def _codecs() -> list[str]:
+    """A text is encoded by a module that is imported when it is first asked for."""
+    import encodings
+
+    return [f"encodings.{found.name}" for found in pkgutil.iter_modules(encodings.__path__)]
 
 
 def warm(lean: bool) -> None:
