@@ -190,8 +190,9 @@ class _Course:
 
     First interpreter: all inputs in one fork; where an input kills the child, the inputs after it
     go to a new fork; where a lean zygote lacks a module, all go to a full one. A deterministic job
-    whose inputs are OK there then runs in the second interpreter, in reverse order, and the
-    canonical texts have to agree.
+    whose inputs are OK there then runs in the second interpreter, in reverse order and on the
+    literal texts of the inputs, and the canonical texts have to agree: an expression may do more
+    than make the values that its text tells.
     """
 
     def __init__(self, box: Sandbox, job: Job, key: _Key, lean: bool | None) -> None:
@@ -306,10 +307,16 @@ class _Course:
                     _Verdict(v.status, v.output, v.shown, v.error) for v in self._verdicts
                 ]
                 self._flavour = 1
+                self._inputs = [*map(self._as_text, range(len(self._inputs)))]
                 self._order = good[::-1]
                 self.start()
                 return
         self._finish()
+
+    def _as_text(self, index: int) -> tuple[str, bool]:
+        """An input as the literal text that is kept of it; as it was where it has none."""
+        shown = self._first[index].shown
+        return self._inputs[index] if shown is None else _classify(shown, self._limits)
 
     def _stop_at_first_failure(self) -> None:
         for index, verdict in enumerate(self._verdicts):
@@ -364,9 +371,11 @@ def _reconcile(first: _Verdict, second: _Verdict) -> None:
         return
     if second.status is Status.INFRA:
         first.status, first.output, first.error = Status.INFRA, None, second.error
-    elif (second.status, second.output, second.shown) != (first.status, first.output, first.shown):
+    elif (second.status, second.output) != (first.status, first.output):
         first.status, first.output = Status.NONDETERMINISTIC, None
         first.error = "two interpreters with different hash seeds disagree"
+        if first.shown is not None:
+            first.error += ", the second on the literal text of the input"
 
 
 def _cause(exit_code: int, report: Report, limits: Limits) -> tuple[Status, str]:

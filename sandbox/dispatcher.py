@@ -93,14 +93,28 @@ class Counters:
     queued: int = 0
 
 
+def _pipe() -> tuple[int, int]:
+    """As os.pipe, but above the standard streams: this process may have closed its own."""
+    read, write = os.pipe()
+    return _above_streams(read), _above_streams(write)
+
+
+def _above_streams(fd: int) -> int:
+    if fd > 2:
+        return fd
+    high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(fd)
+    return high
+
+
 class _Zygote:
     """One fork server and its three pipes, seen from the parent."""
 
     def __init__(self, pool: _Pool, level: int, usual: Limits) -> None:
         self.pool = pool
-        job_read, self.job_fd = os.pipe()
-        self.result_fd, result_write = os.pipe()
-        self.control_fd, control_write = os.pipe()
+        job_read, self.job_fd = _pipe()
+        self.result_fd, result_write = _pipe()
+        self.control_fd, control_write = _pipe()
         theirs = (job_read, result_write, control_write)
         ours = (self.job_fd, self.result_fd, self.control_fd)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sandbox.child.kernel import PRIMITIVES
 from sandbox.jobs import Job, Limits, Outcome, SandboxUnavailable, Status
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ _LOWER = (
     ", or accept a lower level explicitly: Sandbox(level={lower}), make train "
     "SANDBOX_LEVEL={lower}. Level 1 puts no wall between programs and your files and network"
 )
+_NEEDED_FROM = {PRIMITIVES[4]: 2, PRIMITIVES[7]: 3, PRIMITIVES[8]: 3}
+"""The level from which on a primitive is needed; the others: always."""
 _passed: set[int] = set()
 
 
@@ -117,8 +120,10 @@ def require(box: Sandbox) -> None:
         reason = "; ".join(f"{name}: {got}" for name, got in failed.items())
         if box.refusal:
             reason = f"missing {box.refusal}"
-        lower = _LOWER.format(lower=box.level - 1) if box.level > 1 else ""
-        raise SandboxUnavailable(_ADVICE.format(level=box.level, reason=reason) + lower + ".")
+        # A refusal is of what the level needs; some of it no level does without.
+        lower = (_NEEDED_FROM.get(box.refusal, 1) if box.refusal else box.level) - 1
+        advice = _LOWER.format(lower=lower) if lower else ""
+        raise SandboxUnavailable(_ADVICE.format(level=box.level, reason=reason) + advice + ".")
     _passed.add(box.level)
 
 

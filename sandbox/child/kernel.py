@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import struct
 from time import monotonic
 from typing import Any
@@ -18,7 +19,7 @@ PRIMITIVES = (
     "PR_SET_PDEATHSIG",
     "PR_SET_NO_NEW_PRIVS",
     "seccomp-BPF",
-    "rlimits",
+    "rlimits (or one that was inherited is too low: ulimit -H -a shows them)",
     "CPU-time timers (timer_create)",
     "landlock",
     "namespaces (unshare)",
@@ -194,7 +195,9 @@ class Walls:
         # A program's memory comes on top of the zygote's own. Only the soft limit is set here, so
         # that a job may have more; from level 2 on no program can call setrlimit.
         space = self._base_bytes + (self.usual[2] << 20)
-        self._make(5, self._limit(RLIMIT_AS, space, RLIM_INFINITY))
+        if self._syscall(*self._limit(RLIMIT_AS, space, RLIM_INFINITY)) != 0:
+            _, inherited = resource.getrlimit(resource.RLIMIT_AS)  # no root: it can only be kept
+            self._make(5, self._limit(RLIMIT_AS, space, max(space, inherited)))
         self._plans = {calls: self._plan(self.usual, calls) for calls in range(1, 33)}
 
     def die_with_parent(self, parent: int) -> None:

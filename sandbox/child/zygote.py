@@ -23,6 +23,7 @@ from marshal import dumps, loads
 from typing import NoReturn
 
 from sandbox.child import harness
+from sandbox.child.inherited import restore_defaults
 from sandbox.child.kernel import Budget, MissingPrimitive
 from sandbox.child.kernel import Walls as LinuxWalls
 from sandbox.child.libc import REPORT, by_libc, by_os, interpreter_in_huge_pages
@@ -44,6 +45,7 @@ def main(argv: list[str]) -> None:
     its depth; parent pid, level, lean or not; the fds job (read), result and control (write)."""
     memory_mb, output, depth, parent, level, lean, *inherited = map(int, argv[2:])
     usual: Budget = (float(argv[0]), float(argv[1]), memory_mb)
+    restore_defaults()
     job_fd, result_fd, control_fd = _move_to_low_numbers(inherited)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C belongs to the parent
     try:

@@ -48,6 +48,11 @@ def proposed(play: SelfPlay, program: str, arguments: str) -> Proposal:
         ("def f(a, b):\n    a.append(1)\n    return b", "(x := [0]), x"),
         ("def f(a):\n    a['x'].append(1)\n    return a", "dict.fromkeys('xy', [])"),
         ("def f(a):\n    return list(a)", "{x for x in (8, 0)}"),
+        ("n = [0]\ndef g(x):\n    n[0] = x\n    return x\ndef f(a):\n    return n[0]", "g(5)"),
+        (
+            "import math\ndef g():\n    math.tau = 3\n    return 1\ndef f(a):\n    return math.tau",
+            "g()",
+        ),
         (
             "import copy\ndef f(a):\n    b = copy.deepcopy(a)\n    b[0][0] = 5\n    return b",
             "[[1]] * 2",
