@@ -39,7 +39,8 @@ class Watch:
 
     names: what to call each process. client: None in a run of one process, which has no peers.
     heartbeat_s: a process that is silent for longer is lost. stall_s: a process in which nothing
-    moves for longer is ended, after all have shown their stacks; 0: never.
+    moves for longer is ended, after all have shown their stacks; 0: never. Only time counts in
+    which the watch itself runs: a process that was stopped or starved as a whole is not stalled.
     """
 
     def __init__(
@@ -50,7 +51,8 @@ class Watch:
         self.last_words: LastWords | None = None
         self._client, self._heartbeat_s = client, heartbeat_s
         self._pause_s = min(_MOST_PAUSE_S, heartbeat_s / _LOOKS_PER_TIMEOUT)
-        self._doing, self._moved = "starting", time.monotonic()
+        self._doing, self._has_moved, self._still_s = "starting", True, 0.0
+        self._looked = time.monotonic()
         self._seen: dict[int, tuple[bytes, float]] = {}
         self._count = 0
         self._ended = threading.Event()
@@ -68,7 +70,7 @@ class Watch:
 
     def moved(self, doing: str | None = None) -> None:
         """The main thread got on; `doing` names what it is at now."""
-        self._moved = time.monotonic()
+        self._has_moved = True
         self._doing = doing or self._doing
 
     def tell(self, word: str, text: str, code: int) -> None:
@@ -101,7 +103,11 @@ class Watch:
         now = time.monotonic()
         if self._client is not None:
             self._beat(self._client, now)
-        if self.stall_s and now - self._moved > self.stall_s:
+        self._still_s += min(now - self._looked, 2 * self._pause_s)
+        self._looked = now
+        if self._has_moved:
+            self._has_moved, self._still_s = False, 0.0
+        if self.stall_s and self._still_s > self.stall_s:
             text = (
                 f"{self.names[self.index]} is stalled: nothing has moved for {self.stall_s:.0f} s "
                 f"while {self._doing}"

@@ -18,6 +18,7 @@ from azr_jax.selfplay.seeds import verify_seeds
 from azr_jax.selfplay.state import Answer, Pending, Proposal, Request
 from azr_jax.selfplay.triplet import InductionTask, Triplet
 from sandbox import Limits, Sandbox
+from tests.until import PATIENCE_S
 
 NAMES = ["process 0 (a)", "process 1 (b)", "process 2 (c)"]
 Together = Callable[[Callable[[Hosts], Any]], list[Any]]
@@ -28,9 +29,10 @@ def clients() -> Iterator[list[Any]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    service = _jax.get_distributed_runtime_service(address, len(NAMES), shutdown_timeout=60)
+    patience = {"shutdown_timeout": PATIENCE_S}
+    service = _jax.get_distributed_runtime_service(address, len(NAMES), **patience)
     made = [
-        _jax.get_distributed_runtime_client(address, i, init_timeout=300, shutdown_timeout=60)
+        _jax.get_distributed_runtime_client(address, i, init_timeout=PATIENCE_S, **patience)
         for i in range(len(NAMES))
     ]
     with ThreadPoolExecutor(len(made)) as pool:

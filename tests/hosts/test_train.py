@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +35,7 @@ from azr_jax.selfplay.triplet import (
     task_to_json,
 )
 from azr_jax.train import train
+from tests.until import PATIENCE_S, until
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDED = ROOT / "tests" / "hosts" / "recorded.py"
@@ -70,9 +70,9 @@ class Group:
     def said(self, index: int) -> str:
         return self.logs[index].read_text(errors="replace")
 
-    def wait(self, index: int, seconds: float = 600) -> int:
+    def wait(self, index: int) -> int:
         try:
-            return self.processes[index].wait(seconds)
+            return self.processes[index].wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             pytest.fail(f"process {index} does not end:\n{self.said(index)}")
 
@@ -82,12 +82,12 @@ class Group:
 
     def last_line(self, index: int) -> str:
         """What its log ends with, once nobody writes to it any more."""
-        for _ in range(3000):
-            lines = self.said(index).strip().splitlines()
-            if lines and lines[-1].startswith("azr: "):
-                return lines[-1]
-            time.sleep(0.1)
-        pytest.fail(f"no last line:\n{self.said(index)}")
+
+        def line() -> str:
+            return (self.said(index).strip().splitlines() or [""])[-1]
+
+        until(lambda: line().startswith("azr: "))
+        return line()
 
 
 Start = Callable[..., Group]
@@ -202,10 +202,13 @@ def assert_same_updates(found: Path, alone: Path) -> None:
 
 def until_saved(group: Group, directory: Path, step: int) -> None:
     """Waits until a step is saved, so that the next one has begun."""
-    while not (directory / "checkpoints" / str(step)).is_dir():
+
+    def saved() -> bool:
         ended = [group.said(i) for i, p in enumerate(group.processes) if p.poll() is not None]
         assert not ended, ended
-        time.sleep(0.02)
+        return (directory / "checkpoints" / str(step)).is_dir()
+
+    until(saved)
 
 
 # --- one story: two processes, a kill, a resume, a signal, one process ----------------------------

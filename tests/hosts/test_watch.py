@@ -15,6 +15,8 @@ import pytest
 
 from azr_jax.errors import UserError
 from azr_jax.hosts.join import Settings
+from azr_jax.hosts.watch import Watch
+from tests.until import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = """\
@@ -24,7 +26,8 @@ from azr_jax.hosts import join
 index = int(sys.argv[2])
 
 def stands_still():
-    time.sleep(100)
+    while True:
+        time.sleep(1)
 
 def gets_on(hosts):
     while True:
@@ -36,7 +39,7 @@ def run(hosts):
     print("met", flush=True)
 """
 TAIL = """
-settings = join.Settings(sys.argv[1], 2, index, heartbeat_s=8)
+settings = join.Settings(sys.argv[1], 2, index, heartbeat_s=float(sys.argv[3]))
 try:
     with join.join(settings) as hosts:
         run(hosts)
@@ -54,11 +57,13 @@ def free_address() -> str:
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
-def start(body: str, indices: Sequence[int] = (0, 1)) -> list[subprocess.Popen[str]]:
+def start(
+    body: str, indices: Sequence[int] = (0, 1), heartbeat_s: float = 8
+) -> list[subprocess.Popen[str]]:
     address = free_address()
     return [
         subprocess.Popen(
-            [sys.executable, "-c", HEAD + body + TAIL, address, str(index)],
+            [sys.executable, "-c", HEAD + body + TAIL, address, str(index), str(heartbeat_s)],
             cwd=ROOT,
             text=True,
             stdout=subprocess.PIPE,
@@ -93,20 +98,39 @@ def met(processes: Sequence[subprocess.Popen[str]]) -> None:
 
 def test_a_stall_shows_the_stacks_of_all_hosts_and_ends_them() -> None:
     pair = start(
-        "    hosts.stall_after(1)\n    (gets_on if index == 0 else lambda _: stands_still())(hosts)"
+        "    hosts.stall_after(3)\n    (gets_on if index == 0 else lambda _: stands_still())(hosts)"
     )
     for index, process in enumerate(pair):
         code, err, last = ends(process)
         assert code == 1
         assert ("stands_still" if index else "gets_on") in err
         assert re.match(
-            r"azr: process 1 \(.*\) is stalled: nothing has moved for 1 s while meeting; the stack",
+            r"azr: process 1 \(.*\) is stalled: nothing has moved for 3 s while meeting; the stack",
             last,
         )
 
 
+def test_a_process_that_stood_still_as_a_whole_is_not_stalled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stopped by Ctrl-Z, or on a machine that was asleep: its watch saw nothing of that time."""
+    now, ended = [0.0], list[str]()
+    monkeypatch.setattr("azr_jax.hosts.watch.time.monotonic", lambda: now[0])
+    watch = Watch(0, ["this process"], None, heartbeat_s=30)
+    monkeypatch.setattr(watch, "_end", lambda word, text: ended.append(text))
+    watch.stall_s = 60
+    watch._look()
+    now[0] = 3600
+    watch._look()
+    assert not ended
+    while not ended:
+        now[0] += 2
+        watch._look()
+    assert 3650 < now[0] < 3670
+
+
 def test_the_loss_of_the_process_where_all_meet_is_told_at_once() -> None:
-    pair = start("    stands_still()")
+    pair = start("    stands_still()", heartbeat_s=1e6)  # by a heartbeat it would not be noticed
     met(pair)
     pair[0].send_signal(signal.SIGKILL)
     code, _, last = ends(pair[1])
