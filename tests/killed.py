@@ -2,8 +2,10 @@
 
 A MOMENT is NAME:WHEN:NUMBER:SECONDS. NAME is of POINTS, or `file`: a change that Python makes in
 DIRECTORY, on any thread. Its call NUMBER counts; WHEN is `call` (before it) or `return`; SECONDS
-pass from there to the kill. NUMBER 0 is never. A process that lives to its end writes to REPORT how
-often each NAME was called. Beside REPORT lies `tasks.jsonl`, the benchmark that is measured on.
+pass from there to the kill. NUMBER 0 is never. With `pause` for SECONDS it does not die: the file
+`paused` appears beside REPORT, and that thread waits until it is gone. A process that lives to its
+end writes to REPORT how often each NAME was called. Beside REPORT lies `tasks.jsonl`, the benchmark
+that is measured on.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -39,17 +42,21 @@ CHANGES = ("open", "os.rename", "os.mkdir", "os.rmdir", "os.remove")
 class Killer:
     """Counts what it is shown, and kills this process when its moment has come."""
 
-    def __init__(self, moment: str) -> None:
-        self._name, self._when, number, seconds = moment.split(":")
-        self._number, self._seconds = int(number), float(seconds)
+    def __init__(self, moment: str, pause: Path) -> None:
+        self._name, self._when, number, self._seconds = moment.split(":")
+        self._number, self._pause = int(number), pause
         self.counts: Counter[str] = Counter()
 
     def seen(self, name: str, when: str) -> None:
         if when == "call":
             self.counts[name] += 1
         if (name, when, self.counts[name]) == (self._name, self._when, self._number):
-            if self._seconds:
-                threading.Timer(self._seconds, kill).start()
+            if self._seconds == "pause":
+                self._pause.touch()
+                while self._pause.exists():
+                    time.sleep(0.01)
+            elif seconds := float(self._seconds):
+                threading.Timer(seconds, kill).start()
             else:
                 kill()
 
@@ -92,7 +99,7 @@ def kill() -> None:
 
 def main() -> int:
     report, moment, directory, *flags = sys.argv[1:]
-    killer = Killer(moment)
+    killer = Killer(moment, Path(report).with_name("paused"))
     for name in POINTS:
         killer.watch(name)
     sys.addaudithook(killer.audit(directory))

@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from azr_jax.selfplay.triplet import (
     ZERO_TRIPLET,
     task_to_json,
 )
+from tests.until import PATIENCE_S, until
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = 4
@@ -105,16 +105,28 @@ def whole(start: Start, place: Path) -> Whole:
     return Whole(place / "whole", json.loads((place / "report.json").read_text()))
 
 
-def until_step(process: subprocess.Popen[str], directory: Path, step: int) -> None:
-    """Waits until the run has logged a step; it must not end before."""
-    while not any(row["step"] >= step for row in read_rows(directory / "metrics")):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+@contextlib.contextmanager
+def paused(process: subprocess.Popen[str], place: Path) -> Iterator[None]:
+    """Within, the run waits at the moment that it was started with; the one before is saved."""
+    mark = place / "paused"
+    until(mark.exists, process)
+    try:
+        yield
+    finally:
+        mark.unlink()
+
+
+def until_saved(directory: Path, step: int) -> None:
+    """Until nothing but this step's checkpoint is there: the thread that saves has nothing to do.
+
+    For a paused run that keeps one checkpoint.
+    """
+    until(lambda: [path.name for path in (directory / "checkpoints").iterdir()] == [str(step)])
 
 
 def finish(process: subprocess.Popen[str]) -> str:
     """Output of a process that ends well."""
-    out, err = process.communicate(timeout=600)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, out + err
     return out
 
@@ -182,7 +194,7 @@ def check_kills(moments: list[str], start: Start, whole: Whole, directory: Path)
     killed = 0
     for moment in moments:
         process = start(directory, moment)
-        out, err = process.communicate(timeout=600)
+        out, err = process.communicate(timeout=PATIENCE_S)
         assert process.returncode in (0, -signal.SIGKILL), out + err
         killed += process.returncode == -signal.SIGKILL
     assert killed, "none of the moments came"
@@ -207,19 +219,18 @@ def test_kill_points(index: int, start: Start, whole: Whole, tmp_path: Path) -> 
 
 
 def test_stopped_from_a_terminal_it_saves_and_goes_on(
-    start: Start, whole: Whole, tmp_path: Path
+    start: Start, whole: Whole, place: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    process = start(run)
-    until_step(process, run, 1)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to the sandbox, too
-    out, err = process.communicate(timeout=600)
+    process = start(run, "pack:call:2:pause")
+    with paused(process, place):
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to the sandbox, too
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1, out + err
     assert "stopping; once more to end at once" in out
-    saved = re.fullmatch(r"azr: saved step (\d); the same command goes on from there\n", err)
-    assert saved, err
+    assert err == "azr: saved step 1; the same command goes on from there\n"
     assert not (run / "summary.json").exists()
-    assert f"resumed at step {saved[1]} of {STEPS}" in finish(start(run))
+    assert f"resumed at step 1 of {STEPS}" in finish(start(run))
     assert_same(run, whole.directory)
 
 
@@ -260,7 +271,7 @@ def stopped(process: subprocess.Popen[str]) -> Iterator[None]:
 
 def fails(process: subprocess.Popen[str], code: int) -> str:
     """The last line of a process that ends with that exit code, and no traceback."""
-    _, err = process.communicate(timeout=600)
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == code
     assert "Traceback" not in err
     last = err.strip().splitlines()[-1]
@@ -269,26 +280,21 @@ def fails(process: subprocess.Popen[str], code: int) -> str:
 
 
 def test_a_full_and_a_read_only_disk_are_told_and_lose_nothing(
-    start: Start, small_disk: Path, whole: Whole
+    start: Start, small_disk: Path, whole: Whole, place: Path
 ) -> None:
     run = small_disk / "run"
-    process = start(run)
-    until_step(process, run, 1)
-    with stopped(process):
+    process = start(run, "log:call:2:pause")
+    with paused(process, place):
+        until_saved(run, 1)
         filler = fill(small_disk)
-    last = fails(process, 1)
-    assert "the disk is full" in last or "has free space" in last
+    assert "the disk is full" in fails(process, 1)
 
     filler.unlink()
-    process = start(run)
-    until_step(process, run, 2)
+    process = start(run, "save:call:1:pause")
     remount = ["mount", "-o", "remount,ro", str(small_disk)]
-    read_only = False
-    while not read_only:
-        assert process.poll() is None, process.communicate()
-        with stopped(process):
-            read_only = not subprocess.run(remount, capture_output=True).returncode
-        time.sleep(0.0 if read_only else 0.02)  # a file is open for writing: a little later
+    with paused(process, place):  # the logs are sealed: no file is open for writing
+        until_saved(run, 1)
+        until(lambda: subprocess.run(remount).returncode == 0)
     assert "ead-only" in fails(process, 1)
     # Before any work:
     assert re.search("cannot write the run directory .*Read-only file system", fails(start(run), 2))
