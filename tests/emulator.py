@@ -12,7 +12,6 @@ import json
 import socket
 import subprocess
 import threading
-import time
 import types
 import urllib.request
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ import gcsfs.retry
 import pytest
 
 from azr_jax import storage
+from tests.until import PATIENCE_S, until
 
 
 class Gate:
@@ -123,11 +123,13 @@ class Emulator:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        for _ in range(15_000):
+
+        def answers() -> bool:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                return
-            time.sleep(0.02)
-        raise RuntimeError("the emulator does not answer")
+                return True
+            return False
+
+        until(answers, self._server)
 
     def close(self) -> None:
         self.gate.close()
@@ -138,9 +140,9 @@ class Emulator:
         data = json.dumps({"name": name}).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self._api}?project=tests", data, headers)
-        urllib.request.urlopen(request, timeout=300).close()
+        urllib.request.urlopen(request, timeout=PATIENCE_S).close()
         return f"gs://{name}"
 
     def buckets(self) -> list[str]:
-        with urllib.request.urlopen(self._api, timeout=300) as answer:
+        with urllib.request.urlopen(self._api, timeout=PATIENCE_S) as answer:
             return sorted(bucket["name"] for bucket in json.load(answer).get("items", ()))

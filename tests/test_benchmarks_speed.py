@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from azr_jax.learn.batching import fill
+from tests.until import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -134,7 +135,7 @@ def test_a_missing_peer_ends_the_script(name: str, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         env={"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-        timeout=600,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 1
     assert done.stdout == ""

@@ -30,6 +30,7 @@ from azr_jax.selfplay.triplet import (
 )
 from azr_jax.signals import Interrupted, Stopper
 from azr_jax.train import train
+from tests.until import PATIENCE_S
 
 OpenRun = Callable[..., Any]
 OF_THE_MACHINE = ("seconds", "tokens_per_s", "sandbox/")
@@ -104,9 +105,9 @@ with stopper.listening(lambda text: print(text, flush=True), lambda: "the last w
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
-    assert process.stdout.readline().startswith("stopping")  # heard: two at once would be one
+    assert process.stdout.readline().startswith("stopping")  # two signals at once would be one
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=600)
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, err) == (1, "azr: the last words\n")
 
 

@@ -1,6 +1,7 @@
 """Nothing grows: descriptors and memory of the parent and of the zygotes over many jobs."""
 
 import os
+from itertools import count as count_from
 from pathlib import Path
 
 import pytest
@@ -41,10 +42,13 @@ def test_nothing_grows(count):
             )
 
         sleep = "import time\ndef f(n):\n    time.sleep(0.5)\n    return n + {}"
-        sleepers = [Job(sleep.format(k), ("1",)) for k in range(2 * box.workers)]
-        for kind in (True, False):  # as many zygotes of each kind as there will ever be
-            for future in [box.submit_to(job, kind) for job in sleepers]:
-                assert future.result().status == "OK"
+        at_once, numbers = 2 * box.workers, count_from(0)
+        for kinds, kind in enumerate((True, False), 1):
+            # Until there are as many zygotes of each kind as there will ever be.
+            while len(box.zygote_pids()) < kinds * at_once:
+                jobs = [Job(sleep.format(next(numbers)), ("1",)) for _ in range(at_once)]
+                for future in [box.submit_to(job, kind) for job in jobs]:
+                    assert future.result().status == "OK"
         batch = 200
         for start in range(0, 2 * batch, batch):
             box.run(jobs_from(10**7 + start, batch))
