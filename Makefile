@@ -15,6 +15,9 @@ RUN_DIR := runs/tiny
 PIP_FLAGS := --quiet --disable-pip-version-check --no-compile
 TRAIN_FLAGS := $(if $(SANDBOX_LEVEL),--gin_bindings 'RunConfig.sandbox_level = $(SANDBOX_LEVEL)')
 
+# Where it is set, every process compiles all that it imports anew, which takes longer than most tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: train test plan soak peers lint types
 .DELETE_ON_ERROR:
 

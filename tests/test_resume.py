@@ -117,11 +117,12 @@ def paused(process: subprocess.Popen[str], place: Path) -> Iterator[None]:
 
 
 def until_saved(directory: Path, step: int) -> None:
-    """Until nothing but this step's checkpoint is there: the thread that saves has nothing to do.
+    """Until this step's checkpoint is whole: the thread that saves has nothing to do.
 
-    For a paused run that keeps one checkpoint.
+    For a paused run that keeps one checkpoint, and the one that is known to be good beside it.
     """
-    until(lambda: [path.name for path in (directory / "checkpoints").iterdir()] == [str(step)])
+    wanted = ([str(step)], [str(step - 1), str(step)])
+    until(lambda: sorted(path.name for path in (directory / "checkpoints").iterdir()) in wanted)
 
 
 def finish(process: subprocess.Popen[str]) -> str:

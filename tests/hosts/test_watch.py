@@ -48,9 +48,6 @@ except UserError as error:
 """
 
 
-PATIENCE_S = 600.0  # what hangs fails; how long the rest takes is the machine's business
-
-
 def free_address() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
