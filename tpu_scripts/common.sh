@@ -39,10 +39,6 @@ start() {
   done
   [[ -n $PROJECT ]] || bad_input "PROJECT is not set: see tpu_scripts/settings.env"
   [[ $BUCKET == gs://?* ]] || bad_input "BUCKET must be gs://…, not '$BUCKET'"
-    [[ $TPU_NAME =~ ^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$ ]] ||
-    bad_input "TPU_NAME must be a letter, then letters, digits, dashes, all small, not '$TPU_NAME'"
-  [[ $RUN_NAME =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] ||
-    bad_input "RUN_NAME must be letters, digits, dots, dashes and underscores, not '$RUN_NAME'"
   [[ $RUN_DIR == gs://?* ]] || bad_input "RUN_DIR must be gs://…, not '$RUN_DIR':" \
     "a local directory is lost with the TPU"
 }
@@ -67,7 +63,6 @@ show() {
 
 # attempt WHAT COMMAND…: runs it, again with backoff where that may help. Its output appears once it
 # succeeded. If it does not: says so, keeps the error for failed_with, returns the exit code.
-# REMOTE=1: gcloud's errors and those of programs on workers are mixed, and no word is a verdict.
 attempt() {
   local what=$1 try code pause=$BACKOFF_SECONDS
   shift
@@ -75,8 +70,11 @@ attempt() {
   for ((try = 1; ; try++)); do
     code=0
     "$@" >"$SCRATCH/output" 2>"$SCRATCH/errors" </dev/null || code=$?
-    ((code)) || { cat "$SCRATCH/output"; return 0; }
-    if ((try >= ATTEMPTS || code == 3)) || { [[ -z ${REMOTE:-} ]] && hopeless; }; then
+    if ((code == 0)); then
+      cat "$SCRATCH/output"
+      return 0
+    fi
+    if ((try >= ATTEMPTS || code == 3)) || hopeless; then
       break
     fi
     say "$what: attempt $try of $ATTEMPTS failed ($(reason)); again in $pause s"

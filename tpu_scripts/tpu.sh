@@ -73,7 +73,7 @@ delete_tpu() {
 on_workers() {
   local worker=$1 what=$2 command=$3
   # shellcheck disable=SC2086 # flags are words
-  REMOTE=1 attempt "$what" gcloud compute tpus tpu-vm ssh "$TPU_NAME" "${LOCATION[@]}" \
+  attempt "$what" gcloud compute tpus tpu-vm ssh "$TPU_NAME" "${LOCATION[@]}" \
     --worker="$worker" "${ALIVE[@]}" $SSH_FLAGS --command="$command"
 }
 

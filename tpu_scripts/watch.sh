@@ -95,9 +95,8 @@ while :; do
   ((failures < MAX_FAILURES)) ||
     die "$RUN_NAME: $OUTCOME, $failures failures without a new checkpoint; $kept"
   say "$RUN_NAME: $OUTCOME (failure $failures of $MAX_FAILURES); again in $pause s"
-  if ((failures > 1)) && [[ $OUTCOME != setup_failed ]]; then
-    # A second failure in a row may be a bad machine, which a restart does not mend. A set-up fails
-    # by what the workers fetch, too, and no other machine has that.
+  if ((failures > 1)); then
+    # A second failure in a row may be a bad machine, which a restart does not mend.
     delete_tpu || say "deleting $TPU_NAME failed: $(reason)"
   fi
   sleep "$pause"

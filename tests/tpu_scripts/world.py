@@ -6,9 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
-
-from tests.until import PATIENCE_S, until
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -39,7 +38,6 @@ fi
 """
 SUDO = r"""#!/bin/bash
 echo "sudo $*" >>"$AZR_FAKE/tools"
-. "$AZR_FAKE/apt"
 [[ $* != *python3.11-venv* ]] || touch "$HOME/has_python"
 """
 GIT = rf"""#!/bin/bash
@@ -53,7 +51,7 @@ esac
 AZR = """
 echo "cache $JAX_COMPILATION_CACHE_DIR revision $AZR_REVISION on $HOSTNAME"
 touch "$AZR_FAKE/up-$HOSTNAME"
-exec sleep infinity
+exec sleep 60
 """
 TOOLS = {
     "git": GIT,
@@ -65,7 +63,10 @@ TOOLS = {
     # SETTLE_SECONDS=settled: until a run has ended on some worker, however slow this machine is.
     "sleep": """#!/bin/bash
 [[ $1 == settled ]] || exec /bin/sleep "$1"
-until compgen -G "$AZR_FAKE/workers/*/azr/exit_code" >/dev/null; do /bin/sleep 0.05; done
+for ((try = 0; try < 600; try++)); do
+  compgen -G "$AZR_FAKE/workers/*/azr/exit_code" >/dev/null && exit 0
+  /bin/sleep 0.05
+done
 """,
     # Followed, a log has no end; here it has.
     "tail": '#!/bin/bash\n[[ $* == *" -F "* ]] || exec /usr/bin/tail "$@"\ncat "${@: -1}"\n',
@@ -79,7 +80,7 @@ SETTINGS = {
     "POLL_SECONDS": "0",
     "SETTLE_SECONDS": "0",
     "STRAGGLE_POLLS": "1000",
-    "STOP_SECONDS": str(PATIENCE_S // 2),
+    "STOP_SECONDS": "5",
 }
 
 
@@ -96,13 +97,7 @@ class World:
         for name, text in TOOLS.items():
             (tools / name).write_text(text)
             (tools / name).chmod(0o755)
-        for name, text in {
-            "azr": AZR,
-            "venv_azr": VENV_AZR,
-            "probe": "",
-            "apt": "",
-            "changed": "",
-        }.items():
+        for name, text in {"azr": AZR, "venv_azr": VENV_AZR, "probe": "", "changed": ""}.items():
             (self.fake / name).write_text(text)
         self.change()
         (self.fake / "venv_azr").chmod(0o755)
@@ -125,7 +120,7 @@ class World:
             cwd=self.home,
             text=True,
             capture_output=True,
-            timeout=PATIENCE_S,
+            timeout=60,
         )
 
     def ok(self, script: str, *arguments: str, **settings: str) -> str:
@@ -141,7 +136,7 @@ class World:
         return done.stderr.splitlines()[-1]
 
     def tell(self, name: str, *lines: str) -> None:
-        """What the stand-ins read: faults, states, objects, azr, probe, apt, changed."""
+        """What the stand-ins read: faults, states, objects, azr, probe, changed."""
         (self.fake / name).write_text("".join(f"{line}\n" for line in lines))
 
     def told(self, name: str) -> list[str]:
@@ -189,12 +184,19 @@ class World:
 
     def starts(self, number: int) -> int:
         """Waits until azr was started that often; returns how often it was."""
-        until(lambda: len(self.told("azr_calls")) >= number)
-        return len(self.told("azr_calls"))
+        return self.wait_for("azr_calls", number)
 
     def is_up(self) -> None:
         """Waits until the run says on both workers that it is."""
-        until(lambda: all((self.fake / f"up-host-{number}").exists() for number in range(2)))
+        self.wait_for("up-host-0", 0)
+        self.wait_for("up-host-1", 0)
+
+    def wait_for(self, name: str, lines: int) -> int:
+        for _ in range(600):
+            if (self.fake / name).exists() and len(self.told(name)) >= lines:
+                break
+            time.sleep(0.05)
+        return len(self.told(name))
 
     def alive(self, number: int) -> bool:
         """Whether the run lives on that worker."""

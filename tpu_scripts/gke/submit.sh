@@ -33,22 +33,7 @@ case $family:$chips in
   *:256) topology=16x16 ;;
   *) bad_input "no topology is known for $ACCELERATOR_TYPE: write the manifest by hand" ;;
 esac
-
-# name_of RUN: a name for Kubernetes: lower-case letters, digits and dashes from a letter on, at most
-# 39, since pods append to it. Names that would lose more than underscores get a sum of the original:
-# two runs never share a JobSet.
-name_of() {
-  local name sum
-  name=$(printf '%s' "$1" | tr '[:upper:]' '[:lower:]' | tr -c 'a-z0-9' '-')
-  [[ $name == [a-z]* ]] || name=run-$name
-  if [[ ${#name} -gt 39 || $1 =~ [^a-z0-9_] || $1 != [a-z]*[a-z0-9] ]]; then
-    sum=$(printf '%s' "$1" | cksum)
-    name=$(printf '%s-%08x' "${name:0:30}" "${sum%% *}")
-  fi
-  printf '%s' "$name"
-}
-
-name=$(name_of "$RUN_NAME")
+name=${RUN_NAME//[^a-z0-9]/-}  # Kubernetes takes no underscores
 spot=false
 [[ $CAPACITY != spot ]] || spot=true
 
