@@ -63,6 +63,8 @@ show() {
 
 # attempt WHAT COMMAND…: runs it, again with backoff where that may help. Its output appears once it
 # succeeded. If it does not: says so, keeps the error for failed_with, returns the exit code.
+# GIVE_UP names the function that is asked, with the exit code, whether to stop trying.
+GIVE_UP=hopeless
 attempt() {
   local what=$1 try code pause=$BACKOFF_SECONDS
   shift
@@ -74,7 +76,7 @@ attempt() {
       cat "$SCRATCH/output"
       return 0
     fi
-    if ((try >= ATTEMPTS || code == 3)) || hopeless; then
+    if ((try >= ATTEMPTS)) || "$GIVE_UP" "$code"; then
       break
     fi
     say "$what: attempt $try of $ATTEMPTS failed ($(reason)); again in $pause s"
@@ -85,27 +87,21 @@ attempt() {
 }
 
 # Errors that stay. NOT_FOUND and ALREADY_EXISTS are answers, for the caller to judge.
-hopeless() { failed_with 'NOT_FOUND|not found|matched no objects|ALREADY_EXISTS' || refused; }
+hopeless() { failed_with "NOT_FOUND|ALREADY_EXISTS|$NO_OBJECT" || refused; }
 refused() {  # a mistake of ours, or a right that is missing
   failed_with 'INVALID_ARGUMENT|unrecognized arguments|PERMISSION_DENIED|UNAUTHENTICATED' ||
-    failed_with 'does not have|Reauthentication|active account|not been used in project'
+    failed_with '.*(does not have|Reauthentication|active account|not been used in project)'
 }
-failed_with() { grep -Eq "$1" "$SCRATCH/errors"; }
+NO_OBJECT='(One or more|The following) URLs matched no objects|gs://[^ ]+ not found: 404'
+# failed_with PATTERN: whether gcloud's own message begins so. Other lines of the stream, and names
+# of ours further on in the message, may hold the same words and mean something else.
+failed_with() { grep -Eq "^ERROR: \(gcloud[^)]*\) ($1)" "$SCRATCH/errors"; }
 
 reason() {  # the last attempt's error in one line
   local line
   line=$(grep -E 'ERROR|azr|[Qq]uota|rror' "$SCRATCH/errors" | tail -n 1 || true)
   [[ -n $line ]] || line=$(tail -n 1 "$SCRATCH/errors")
   printf '%s' "${line:-no message}"
-}
-
-# checkpoints: those in the bucket that are whole, the newest last. A save that has not ended, or was
-# killed, has no mark.
-checkpoints() {
-  local found
-  found=$(attempt "looking for checkpoints" \
-    gcloud storage ls "$RUN_DIR/checkpoints/*/commit_success.txt") || return
-  printf '%s\n' "${found//\/commit_success.txt/}" | sort -V
 }
 
 # pinned_revision: the commit that the workers get; it must be all that is run.

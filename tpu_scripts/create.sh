@@ -33,7 +33,7 @@ require_bucket() {
   attempt "looking at $BUCKET" \
     gcloud storage buckets describe "$BUCKET" --project="$PROJECT" '--format=value(name)' \
     >"$SCRATCH/bucket" && [[ -z $DRY_RUN ]] && return 0
-  if [[ -z $DRY_RUN ]] && ! failed_with 'NOT_FOUND|not found|404'; then
+  if [[ -z $DRY_RUN ]] && ! failed_with "NOT_FOUND|$NO_OBJECT"; then
     die "cannot look at $BUCKET, no TPU was asked for: $(reason)"
   fi
   say "making $BUCKET in $BUCKET_LOCATION"
@@ -56,7 +56,7 @@ request() {
     bad_input "a TPU named $TPU_NAME exists that no queued resource made:" \
       "delete it (delete.sh) or choose another TPU_NAME"
   fi
-  if failed_with '[Qq]uota'; then
+  if failed_with 'RESOURCE_EXHAUSTED|.*[Qq]uota .*exceeded'; then
     why="no quota for $ACCELERATOR_TYPE ($CAPACITY) in $ZONE: $why"
   elif refused; then
     code=2

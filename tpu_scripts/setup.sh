@@ -18,7 +18,7 @@ attempt "packing $REVISION" \
 [[ -n $DRY_RUN ]] || mv "$archive.part" "$archive"
 
 # shellcheck disable=SC2086 # flags are words
-attempt "copying the code to the workers" \
+GIVE_UP=worker_gave_up attempt "copying the code to the workers" \
   gcloud compute tpus tpu-vm scp "$archive" "$TPU_NAME:azr-$REVISION.tar.gz" "${LOCATION[@]}" \
   --worker=all --scp-flag=-oConnectTimeout=15 $SSH_FLAGS ||
   die "the code did not reach every worker: $(reason)"

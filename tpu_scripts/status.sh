@@ -19,5 +19,5 @@ if [[ $state == READY ]]; then
   fi
 fi
 saved=$(checkpoints) ||
-  failed_with 'matched no objects|NOT_FOUND|not found' || die "cannot look into $RUN_DIR: $(reason)"
+  failed_with "NOT_FOUND|$NO_OBJECT" || die "cannot look into $RUN_DIR: $(reason)"
 [[ -n $DRY_RUN ]] || printf 'checkpoint  %s\n' "$(tail -n 1 <<<"${saved:-none}")"

@@ -46,7 +46,9 @@ tpu_state() {
       case $node in
         READY) echo READY ;;
         CREATING | STARTING | RESTARTING | REIMAGING | REPAIRING) echo QUEUED ;;
-        *) echo LOST ;;  # preempted, terminated or gone while its request still says ACTIVE
+        # Dead or gone while its request still says ACTIVE.
+        PREEMPTED | TERMINATED | STOPPING | STOPPED | DELETING | HIDING | HIDDEN | MISSING) echo LOST ;;
+        *) echo QUEUED ;;  # a TPU is not deleted for a word that nobody knows
       esac ;;
     SUSPENDED) echo LOST ;;  # what a preemption leaves behind
     SUSPENDING | DELETING) echo LEAVING ;;
@@ -68,14 +70,17 @@ delete_tpu() {
     gcloud compute tpus tpu-vm delete "$TPU_NAME" "${LOCATION[@]}" || failed_with NOT_FOUND
 }
 
-# on_workers all|N WHAT COMMAND: a shell command on all workers, or on one. A worker that exits with
-# 3 says that trying again is useless.
+# on_workers all|N WHAT COMMAND: a shell command on all workers, or on one. What a worker writes comes
+# through the same stream as gcloud's errors and may hold any word, so it is never read for a verdict:
+# only the exit code 3 says that trying again is useless.
 on_workers() {
   local worker=$1 what=$2 command=$3
   # shellcheck disable=SC2086 # flags are words
-  attempt "$what" gcloud compute tpus tpu-vm ssh "$TPU_NAME" "${LOCATION[@]}" \
+  GIVE_UP=worker_gave_up attempt "$what" gcloud compute tpus tpu-vm ssh "$TPU_NAME" "${LOCATION[@]}" \
     --worker="$worker" "${ALIVE[@]}" $SSH_FLAGS --command="$command"
 }
+
+worker_gave_up() { (($1 == 3)); }
 
 # stop_run: on all workers; those that have nothing to stop succeed.
 stop_run() {
@@ -116,4 +121,13 @@ run_state() {
     ' idle ' | ' bare ' | ' bare idle ' | ' ') echo IDLE ;;
     *) echo FAILED ;;
   esac
+}
+
+# checkpoints: those in the bucket that are whole, the newest last. A save that has not ended, or was
+# killed, has no mark.
+checkpoints() {
+  local found
+  found=$(attempt "looking for checkpoints" \
+    gcloud storage ls "$RUN_DIR/checkpoints/*/commit_success.txt") || return
+  printf '%s\n' "${found//\/commit_success.txt/}" | sort -V
 }

@@ -72,7 +72,7 @@ round() {
 }
 
 failures=0 pause=$BACKOFF_SECONDS OUTCOME=
-before=$(newest || true)
+before=$(newest) || before=
 while :; do
   round
   [[ -z $DRY_RUN ]] || exit 0
@@ -87,7 +87,7 @@ while :; do
       say "$TPU_NAME is preempted or in repair: it is brought back, and $RUN_NAME resumed"
       continue ;;  # happens to every spot TPU, as often as it likes: no failure
   esac
-  after=$(newest || true)
+  after=$(newest) || after=$before  # none yet, or no answer: no progress
   if [[ $after != "$before" ]]; then
     failures=0 pause=$BACKOFF_SECONDS before=$after
   fi
@@ -95,8 +95,9 @@ while :; do
   ((failures < MAX_FAILURES)) ||
     die "$RUN_NAME: $OUTCOME, $failures failures without a new checkpoint; $kept"
   say "$RUN_NAME: $OUTCOME (failure $failures of $MAX_FAILURES); again in $pause s"
-  if ((failures > 1)); then
-    # A second failure in a row may be a bad machine, which a restart does not mend.
+  # A second failure in a row may be a bad machine, which a restart does not mend. A set-up that
+  # failed on workers that answer is none: another TPU would meet the same package mirror.
+  if ((failures > 1)) && ! { [[ $OUTCOME == setup_failed ]] && worker_states >/dev/null; }; then
     delete_tpu || say "deleting $TPU_NAME failed: $(reason)"
   fi
   sleep "$pause"

@@ -54,6 +54,8 @@ FAULTS = {
     ),
     "denied": (1, "PERMISSION_DENIED: Permission 'tpu.nodes.create' denied"),
     "unavailable": (1, "UNAVAILABLE: The service is currently unavailable."),
+    # What a name may hold, and what others print into the same stream.
+    "words": (1, "INTERNAL: in bucket does-not-have-404 'NOT_FOUND' was not found for Quota"),
     "drop": (255, "[/usr/bin/ssh] exited with return code [255]."),
 }
 IMAGES = {
@@ -283,6 +285,9 @@ def call(arguments, world):
     if command == "tpu-vm ssh":
         return ssh(world, names[0], flags, fault == "drop")
     if command == "tpu-vm scp":
+        if fault == "words":
+            print("scp: azr.tar.gz: destination does not have space, NOT_FOUND", file=sys.stderr)
+            sys.exit(1)
         return scp(world, names, flags, fault == "drop")
     half = fault and fault.startswith("half-")  # it is done, but the answer is an error
     if fault and not half:

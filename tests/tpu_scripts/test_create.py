@@ -100,6 +100,21 @@ def test_the_queue_cannot_be_seen(world: World) -> None:
     assert world.calls("create") == []
 
 
+def test_a_word_further_on_in_a_message_is_no_verdict(world: World) -> None:
+    world.tell(
+        "faults",
+        "buckets describe words",
+        "queued-resources describe words",
+        "queued-resources create words",
+    )
+    world.ok("create")
+    assert world.calls("buckets", "create") == []
+    assert len(world.calls(*CREATE)) == 2
+    world.tell("faults", "queued-resources delete words", "tpu-vm describe words")
+    world.ok("delete")
+    assert world.state == {"bucket": []}
+
+
 # --- what the name stands for already ------------------------------------------------------------
 
 
@@ -130,6 +145,13 @@ def test_what_is_dead_is_deleted_and_asked_for_anew(
     assert len(world.calls("queued-resources", "delete")) == 1
     assert len(world.calls(*CREATE)) == 1
     assert world.state["node"] == ["READY", "2"]
+
+
+def test_a_state_that_nobody_knows_deletes_nothing(world: World) -> None:
+    world.has_tpu()
+    world.tell("states", "node UNHEARD_OF", "node READY")
+    world.ok("create")
+    assert world.calls("delete") == []
 
 
 def test_a_suspension_is_waited_out(world: World) -> None:

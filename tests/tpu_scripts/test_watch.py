@@ -60,6 +60,33 @@ def test_a_crash_that_stays_is_given_up(world: World) -> None:
     assert len(world.calls(*CREATE)) == 1, "a second failure may be the machine's"
 
 
+def test_a_set_up_that_fails_on_living_workers_is_retried_on_the_same_tpu(world: World) -> None:
+    world.has_tpu()
+    world.tell("apt", 'echo "E: The repository does not have a Release file." >&2; exit 100')
+    last = world.fails("watch", 1, MAX_FAILURES="3", ATTEMPTS="1")
+    assert "setup_failed, 3 failures without a new checkpoint; the TPU azr stays" in last
+    assert world.calls("delete") == []
+
+
+def test_workers_that_do_not_answer_to_set_up_are_replaced(world: World) -> None:
+    world.has_tpu()
+    world.tell("faults", "tpu-vm scp drop!")
+    world.fails("watch", 1, MAX_FAILURES="3", ATTEMPTS="1")
+    assert world.calls("delete") == [], "copying failed, but ssh answers"
+    world.tell("faults", "tpu-vm scp drop!", "tpu-vm ssh drop!")
+    world.fails("watch", 1, MAX_FAILURES="3", ATTEMPTS="1")
+    assert len(world.calls("queued-resources", "delete")) == 1
+
+
+def test_a_bucket_that_does_not_answer_is_no_progress(world: World) -> None:
+    world.is_set_up()
+    world.tell("objects", "gs://my-bucket/runs/azr_7b/checkpoints/8/commit_success.txt")
+    world.tell("azr", "exit 1")
+    world.tell("faults", "storage ls ok", "storage ls unavailable", "storage ls ok")
+    world.fails("watch", 1, MAX_FAILURES="3", ATTEMPTS="1")
+    assert len(world.told("azr_calls")) == 6
+
+
 def test_progress_forgives_failures(world: World) -> None:
     world.is_set_up()
     saved = (

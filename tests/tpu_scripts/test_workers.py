@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.tpu_scripts.world import REVISION, SCRIPTS, World
 
 OTHER = "f" * 40
@@ -90,6 +92,29 @@ def test_the_code_of_a_run_that_lives_is_not_replaced(world: World) -> None:
     assert "a run is alive here" in world.fails("setup", 1, REVISION=OTHER)
     assert world.alive(0)
     assert world.alive(1)
+
+
+# gcloud uses the same words for its own errors.
+WORKERS_WORDS = (
+    "E: The repository 'http://ppa.invalid jammy Release' does not have a Release file.",
+    "NOT_FOUND: package not found",
+    "ERROR: (gcloud.storage.ls) PERMISSION_DENIED: One or more URLs matched no objects.",
+    "PERMISSION_DENIED, UNAUTHENTICATED, INVALID_ARGUMENT, unrecognized arguments: --all",
+)
+
+
+@pytest.mark.parametrize("words", WORKERS_WORDS)
+def test_what_a_worker_writes_is_no_verdict_of_gcloud(world: World, words: str) -> None:
+    world.has_tpu()
+    once = '[[ -e $HOME/failed ]] || { touch "$HOME/failed"; exit 100; }'
+    world.tell("apt", f'echo "{words}" >&2', once)
+    world.ok("setup", ATTEMPTS="2")
+
+
+def test_a_file_that_a_copy_names_is_no_verdict_either(world: World) -> None:
+    world.has_tpu()
+    world.tell("faults", "tpu-vm scp words")
+    world.ok("setup")
 
 
 # --- launch, stop --------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ fi
 """
 SUDO = r"""#!/bin/bash
 echo "sudo $*" >>"$AZR_FAKE/tools"
+[[ ! -e $AZR_FAKE/apt ]] || . "$AZR_FAKE/apt"
 [[ $* != *python3.11-venv* ]] || touch "$HOME/has_python"
 """
 GIT = rf"""#!/bin/bash
@@ -136,7 +137,7 @@ class World:
         return done.stderr.splitlines()[-1]
 
     def tell(self, name: str, *lines: str) -> None:
-        """What the stand-ins read: faults, states, objects, azr, probe, changed."""
+        """What the stand-ins read: faults, states, objects, azr, apt, probe, changed."""
         (self.fake / name).write_text("".join(f"{line}\n" for line in lines))
 
     def told(self, name: str) -> list[str]:
