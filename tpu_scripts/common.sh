@@ -38,9 +38,18 @@ start() {
     esac
   done
   [[ -n $PROJECT ]] || bad_input "PROJECT is not set: see tpu_scripts/settings.env"
-  [[ $BUCKET == gs://?* ]] || bad_input "BUCKET must be gs://…, not '$BUCKET'"
+  local LC_ALL=C setting odd='*[][*?#"\\[:space:][:cntrl:]]*'
+  [[ $TPU_NAME =~ ^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$ ]] ||
+    bad_input "TPU_NAME must be [a-z]([-a-z0-9]{0,61}[a-z0-9])?, not '$TPU_NAME'"
+  [[ $BUCKET =~ ^gs://[a-z0-9][-_.a-z0-9]+$ ]] || bad_input "BUCKET must be gs://NAME, not '$BUCKET'"
   [[ $RUN_DIR == gs://?* ]] || bad_input "RUN_DIR must be gs://…, not '$RUN_DIR':" \
     "a local directory is lost with the TPU"
+  # gcloud reads patterns, gin the end of a string, a file system another directory.
+  for setting in RUN_NAME RUN_DIR INIT_CHECKPOINT; do
+    # shellcheck disable=SC2053 # a pattern
+    [[ ${!setting} != $odd && (-z ${!setting} || ! "/${!setting#gs://}/" =~ /\.{0,2}/) ]] || bad_input \
+      "$setting must have no blanks, quotes, backslashes or any of []*?#, no empty, . or .. parts"
+  done
 }
 
 quoted() {  # its arguments as a shell reads them back
@@ -130,9 +139,7 @@ train_command() {
     bad_input "TOTAL_STEPS must be a whole number, not '$TOTAL_STEPS'"
   TRAIN=(env "JAX_COMPILATION_CACHE_DIR=$JAX_COMPILATION_CACHE_DIR" "AZR_REVISION=$REVISION"
     azr train --run_dir "$RUN_DIR" --steps "$TOTAL_STEPS")
-  for file in $GIN_FILES; do
-    TRAIN+=(--gin_file "$file")
-  done
+  for file in $GIN_FILES; do TRAIN+=(--gin_file "$file"); done
   if [[ -n $INIT_CHECKPOINT ]]; then
     TRAIN+=(--gin_bindings "INIT_CHECKPOINT = \"$INIT_CHECKPOINT\"")
   fi

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 import yaml
+from jax._src.clusters import cloud_tpu_cluster
 
 from tests.tpu_scripts.world import World
 
@@ -62,6 +64,57 @@ def test_bad_input_is_not_restarted(world: World) -> None:
     job, _ = pod(made)
     assert made["spec"]["failurePolicy"]["rules"][0]["action"] == "FailJobSet"
     assert job["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [2]
+
+
+# Kubernetes' rule for the names of services and pods (RFC 1035), and the longest that JobSet makes
+# of a JobSet's name for a pod of its largest slice: replicated job, job, host, five random letters.
+LABEL = r"[a-z]([-a-z0-9]*[a-z0-9])?"
+POD = "{}-slice-0-63-abcde"
+NAMES = (
+    *("azr_7b", "azr_7A", "azr_7B", "azr-7b", "azr.7b", "azr+7b", "AZR_7B"),
+    *("7b", "_7b", "7b_", "7b-", "x" * 38 + "_b", "x" * 40, "x" * 41, "x" * 80, "x" * 80 + "y"),
+    *("true", "null", "on", "1e3", "---", "é", "ü", "a/b", "a_b", "a$(b)"),
+)
+
+
+def test_every_run_has_a_name_of_its_own_that_kubernetes_takes(world: World) -> None:
+    made = {}
+    for run in NAMES:
+        found = manifest(world, RUN_NAME=run)
+        name = made[run] = found["metadata"]["name"]
+        assert isinstance(name, str)
+        assert re.fullmatch(LABEL, name), run
+        assert len(POD.format(name)) <= 63
+        assert len(name) <= 40, "XPK's limit"
+        _, spec = pod(found)
+        [container] = spec["containers"]
+        command = container["command"]
+        wanted = f"gs://my-bucket/runs/{run}".replace("$", "$$")  # Kubernetes undoes that
+        assert command[command.index("--run_dir") + 1] == wanted
+    assert len(set(made.values())) == len(NAMES)
+    assert made["azr_7b"] == "azr-7b"
+
+
+def test_the_ports_are_those_that_jax_uses(world: World) -> None:
+    _, spec = pod(manifest(world))
+    [container] = spec["containers"]
+    ports = {str(port["containerPort"]) for port in container["ports"]}
+    assert cloud_tpu_cluster.coordinator_port in ports
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"IMAGE": "my image"}, "IMAGE must name"),
+        ({"IMAGE": 'a", x: "b'}, "IMAGE must name"),
+        ({"SERVICE_ACCOUNT": "My_Account"}, "SERVICE_ACCOUNT must be"),
+    ],
+)
+def test_names_that_kubernetes_refuses_are_refused_first(
+    world: World, settings: dict[str, str], says: str
+) -> None:
+    assert says in world.fails("gke/submit", 2, **{"IMAGE": "my-image", **settings})
+    assert world.told("tools") == []
 
 
 def test_xpk_gets_the_same_run(world: World) -> None:

@@ -5,7 +5,10 @@
 # Applied again, an unchanged JobSet is left alone.
 source "$(dirname "$0")/../common.sh"
 start '--xpk' "$@"
-[[ -n ${IMAGE:-} ]] || bad_input "IMAGE must name the image that gke/Dockerfile made"
+[[ ${IMAGE:-} =~ ^[A-Za-z0-9][A-Za-z0-9._/:@-]*$ ]] ||
+  bad_input "IMAGE must name the image that gke/Dockerfile made, not '${IMAGE:-}'"
+[[ ${SERVICE_ACCOUNT:=default} =~ ^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$ ]] ||
+  bad_input "SERVICE_ACCOUNT must be the name of a Kubernetes service account, not '$SERVICE_ACCOUNT'"
 pinned_revision
 train_command
 
@@ -33,7 +36,24 @@ case $family:$chips in
   *:256) topology=16x16 ;;
   *) bad_input "no topology is known for $ACCELERATOR_TYPE: write the manifest by hand" ;;
 esac
-name=${RUN_NAME//[^a-z0-9]/-}  # Kubernetes takes no underscores
+
+# kubernetes_name RUN_NAME: a DNS label, different for different runs. 40 characters are what XPK
+# takes; JobSet appends up to 17 for a pod. Dashes for underscores is all that small letters and
+# digits need; whatever else is lost is made up for by a checksum.
+kubernetes_name() {
+  local LC_ALL=C plain sum
+  if [[ $1 =~ ^[a-z]([a-z0-9_]{0,38}[a-z0-9])?$ ]]; then
+    printf '%s' "${1//_/-}"
+    return
+  fi
+  plain=${1,,}
+  plain=${plain//[^a-z0-9]/-}
+  [[ $plain == [a-z]* ]] || plain=run-$plain
+  plain=${plain:0:31}
+  sum=$(printf '%s' "$1" | cksum)
+  printf '%s-%08x' "${plain%"${plain##*[^-]}"}" "${sum%% *}"
+}
+name=$(kubernetes_name "$RUN_NAME")
 spot=false
 [[ $CAPACITY != spot ]] || spot=true
 
@@ -50,6 +70,8 @@ fi
 json() {  # a list of strings, which YAML reads too
   local word list=""
   for word in "$@"; do
+    # shellcheck disable=SC2016 # what Kubernetes would expand: $(…), and $$ to $
+    [[ $word != *'$('* && $word != *'$$'* ]] || word=${word//\$/\$\$}
     word=${word//\\/\\\\}
     list+=", \"${word//\"/\\\"}\""
   done
@@ -63,7 +85,7 @@ fill HOSTS "$((chips / 4))"
 fill ACCELERATOR "$accelerator"
 fill TOPOLOGY "$topology"
 fill SPOT "$spot"
-fill SERVICE_ACCOUNT "${SERVICE_ACCOUNT:-default}"
+fill SERVICE_ACCOUNT "$SERVICE_ACCOUNT"
 fill IMAGE "$IMAGE"
 fill COMMAND "$(json "${TRAIN[@]}")"
 if [[ $spot == false ]]; then  # a node that is no spot node has no such label
