@@ -21,7 +21,7 @@ def test_from_nothing_to_the_end(world: World) -> None:
 
 def test_a_preempted_run_is_resumed_on_a_new_tpu(world: World) -> None:
     world.is_set_up()
-    world.tell("azr", NTH, "((n > 2)) || exec sleep 60", "exit 0")
+    world.tell("azr", NTH, "((n > 2)) || exec sleep infinity", "exit 0")
     # As the watcher looks: ready, launched, fine, then gone.
     world.tell("states", "=", "=", "SUSPENDING", "=", "SUSPENDED")
     said = world.ok("watch")

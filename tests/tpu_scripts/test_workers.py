@@ -184,7 +184,7 @@ def test_bad_input_shows_at_once(world: World) -> None:
 
 def test_a_crash_at_the_start_shows_at_once(world: World) -> None:
     world.is_set_up()
-    world.tell("azr", "[[ $HOSTNAME == host-0 ]] || exec sleep 60; exit 1")
+    world.tell("azr", "[[ $HOSTNAME == host-0 ]] || exec sleep infinity; exit 1")
     assert "ended at once (PARTIAL)" in world.fails("launch", 1, SETTLE_SECONDS="settled")
     assert not world.alive(1)
 

@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+
+from tests.until import PATIENCE_S, until
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -52,7 +53,7 @@ esac
 AZR = """
 echo "cache $JAX_COMPILATION_CACHE_DIR revision $AZR_REVISION on $HOSTNAME"
 touch "$AZR_FAKE/up-$HOSTNAME"
-exec sleep 60
+exec sleep infinity
 """
 TOOLS = {
     "git": GIT,
@@ -64,10 +65,7 @@ TOOLS = {
     # SETTLE_SECONDS=settled: until a run has ended on some worker, however slow this machine is.
     "sleep": """#!/bin/bash
 [[ $1 == settled ]] || exec /bin/sleep "$1"
-for ((try = 0; try < 600; try++)); do
-  compgen -G "$AZR_FAKE/workers/*/azr/exit_code" >/dev/null && exit 0
-  /bin/sleep 0.05
-done
+until compgen -G "$AZR_FAKE/workers/*/azr/exit_code" >/dev/null; do /bin/sleep 0.05; done
 """,
     # Followed, a log has no end; here it has.
     "tail": '#!/bin/bash\n[[ $* == *" -F "* ]] || exec /usr/bin/tail "$@"\ncat "${@: -1}"\n',
@@ -81,7 +79,7 @@ SETTINGS = {
     "POLL_SECONDS": "0",
     "SETTLE_SECONDS": "0",
     "STRAGGLE_POLLS": "1000",
-    "STOP_SECONDS": "5",
+    "STOP_SECONDS": str(PATIENCE_S // 2),
 }
 
 
@@ -121,7 +119,7 @@ class World:
             cwd=self.home,
             text=True,
             capture_output=True,
-            timeout=60,
+            timeout=PATIENCE_S,
         )
 
     def ok(self, script: str, *arguments: str, **settings: str) -> str:
@@ -185,19 +183,12 @@ class World:
 
     def starts(self, number: int) -> int:
         """Waits until azr was started that often; returns how often it was."""
-        return self.wait_for("azr_calls", number)
+        until(lambda: len(self.told("azr_calls")) >= number)
+        return len(self.told("azr_calls"))
 
     def is_up(self) -> None:
         """Waits until the run says on both workers that it is."""
-        self.wait_for("up-host-0", 0)
-        self.wait_for("up-host-1", 0)
-
-    def wait_for(self, name: str, lines: int) -> int:
-        for _ in range(600):
-            if (self.fake / name).exists() and len(self.told(name)) >= lines:
-                break
-            time.sleep(0.05)
-        return len(self.told(name))
+        until(lambda: all((self.fake / f"up-host-{number}").exists() for number in range(2)))
 
     def alive(self, number: int) -> bool:
         """Whether the run lives on that worker."""
