@@ -185,10 +185,8 @@ def _all_bindings(text: str) -> dict[str, str]:
 def _require_seeds(config: RunConfig) -> None:
     """Seed files that are there and can be read; they are run much later."""
     for name in config.seed_files:
-        try:
-            seeds.load_seeds(Path(name))
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"SEED_FILES: cannot read {name}: {error}") from error
+        if not seeds.load_seeds(Path(name)):
+            raise UserError(f"SEED_FILES: {name}: no seed in it")
 
 
 def _require_lengths(

@@ -140,8 +140,7 @@ def _verify(args: argparse.Namespace) -> None:
     from sandbox import Sandbox, SandboxUnavailable
     from sandbox.verify import TaskError, verify_file
 
-    if not args.tasks.is_file():
-        raise UserError(f"{args.tasks}: no such file")
+    _require_folder(args.out)
     try:
         with Sandbox(level=args.sandbox_level) as box:
             rows = verify_file(args.tasks, box)

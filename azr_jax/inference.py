@@ -6,10 +6,9 @@ standard output.
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from azr_jax.report.progress import Progress
 from azr_jax.selfplay import parse
 from azr_jax.selfplay.play import SelfPlay
 from azr_jax.selfplay.tasks import solve_prompt
-from sandbox import Limits, Sandbox, SandboxUnavailable
+from sandbox import Limits, Sandbox, SandboxUnavailable, jsonl
 
 SEED = 0
 """Of all draws: the same command gives the same completions."""
@@ -165,17 +164,14 @@ def _policy(checkpoint: str, model_from_gin: bool) -> Policy:
 
 def _read_prompts(path: Path) -> list[tuple[str | int, str]]:
     """(id, prompt) of every line."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    rows: list[tuple[str | int, str]] = []
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        try:
-            row = json.loads(line)
-            name, text = row["id"], row["prompt"]
-            str(text).encode()  # JSON can write half a surrogate pair, which is no text
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}:{number}: not a prompt: {error!r}") from error
-        if not isinstance(name, str | int) or not isinstance(text, str):
-            raise UserError(f"{path}:{number}: not a prompt: id is text or a number, prompt text")
-        rows.append((name, text))
-    return rows
+    try:
+        return jsonl.read(path, "a prompt", _prompt, text=True, skip_blank=False)
+    except jsonl.JsonlError as error:
+        raise UserError(str(error)) from error
+
+
+def _prompt(row: Mapping[str, Any]) -> tuple[str | int, str]:
+    name, text = row["id"], row["prompt"]
+    if not isinstance(name, str | int) or not isinstance(text, str):
+        raise TypeError("id is text or a number, prompt text")
+    return name, text

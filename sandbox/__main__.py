@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
-from sandbox import bench, probe
+from sandbox import bench, jsonl, probe
 from sandbox.box import Sandbox
 from sandbox.jobs import Job, Limits, Outcome, SandboxUnavailable, Status
 
@@ -78,26 +78,24 @@ def read_jobs(path: Path) -> tuple[list[Any], list[Job | Outcome]]:
     ids: list[Any] = []
     jobs: list[Job | Outcome] = []
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = list(jsonl.lines(path))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
-    for number, line in enumerate(lines, 1):
+    for number, line in lines:
         if not line.strip():
             continue
-        fields: Any = None
+        fields: dict[str, Any] = {}
         try:
-            fields = json.loads(line.decode())
+            fields = jsonl.parse(line)
             jobs.append(_job(fields))
-        except (ValueError, RecursionError) as error:  # of which UnicodeDecodeError is one
+        except ValueError as error:
             reason = f"line {number} is no job: {error}"
             jobs.append(Outcome("", Status.REJECTED, (), (), reason, 0.0, ()))
-        ids.append(fields.get("id") if isinstance(fields, dict) else None)
+        ids.append(fields.get("id"))
     return ids, jobs
 
 
-def _job(fields: Any) -> Job:
-    if not isinstance(fields, dict):
-        raise ValueError("not a JSON object")
+def _job(fields: dict[str, Any]) -> Job:
     code, inputs = fields.get("code"), fields.get("inputs")
     entry, deterministic = fields.get("entry"), fields.get("deterministic")
     if not isinstance(code, str):

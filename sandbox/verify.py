@@ -7,13 +7,13 @@ compared here; an induction answer is a program, run on the hidden inputs.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from sandbox import jsonl
 from sandbox.box import Sandbox
 from sandbox.jobs import Job, Outcome, Status
 from sandbox.literals import LiteralError, equal, parse_arguments, parse_value
@@ -148,22 +148,23 @@ def verify_file(
 ) -> Iterable[dict[str, object]]:
     """One ``{"id", "correct", "status"}`` per line of a tasks file, in order.
 
-    Raises OSError where the file cannot be read, and TaskError with the line's number, before
-    anything runs, where a line is no task.
+    Raises TaskError, before anything runs, where the file cannot be read or a line is no task;
+    names the line.
     """
+    try:
+        lines = list(jsonl.lines(tasks))
+    except OSError as error:
+        raise TaskError(f"cannot read {tasks}: {error.strerror}") from error
     ids, parsed = [], []
-    with tasks.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                fields = json.loads(line)
-                if not isinstance(fields, dict):
-                    raise TaskError("not a JSON object")
-                parsed.append(task_from_json(fields))
-            except (ValueError, RecursionError) as error:
-                raise TaskError(f"{tasks}, line {number}: {error}") from error
-            ids.append(fields.get("id"))
+    for number, line in lines:
+        if not line.strip():
+            continue
+        try:
+            fields = jsonl.parse(line)
+            parsed.append(task_from_json(fields))
+        except ValueError as error:
+            raise TaskError(f"{tasks}, line {number}: {error}") from error
+        ids.append(fields.get("id"))
     verdicts = Verifier(box, answers).run(parsed)
     return [
         {"id": id, "correct": verdict.correct, "status": verdict.status.value}

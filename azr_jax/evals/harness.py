@@ -6,10 +6,10 @@ same code: what is measured is what is trained.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -26,6 +26,7 @@ from azr_jax.selfplay.triplet import (
     program_key,
     task_from_json,
 )
+from sandbox import jsonl
 
 SHIPPED = Path(__file__).parent / "tiny"
 BENCHMARKS = {"tiny-dev": SHIPPED / "dev.jsonl", "tiny-test": SHIPPED / "test.jsonl"}
@@ -45,26 +46,37 @@ class EvalTask:
 
 
 def load_tasks(path: Path) -> list[EvalTask]:
-    """A benchmark file: JSON lines of id, task_type, category, task.
+    """A benchmark file, which may be gzipped: JSON lines of id, task_type, category, task.
 
     Raises:
       UserError: a missing file, or a line that is no task; names the line.
     """
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path}: no such benchmark file")
-    tasks = []
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        try:
-            row = json.loads(line)
-            if row["task_type"] not in TASK_TYPES:
-                raise ValueError(f"unknown task type {row['task_type']!r}")
-            task = task_from_json(row["task"])
-            if isinstance(task, Triplet) == (row["task_type"] == "induction"):
-                raise ValueError(f"the task is none of {row['task_type']}")
-            tasks.append(EvalTask(row["id"], row["task_type"], row["category"], task))
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}:{number}: not a task: {error!r}") from error
-    return tasks
+    try:
+        return jsonl.read(path, "a task", _eval_task, text=True)
+    except jsonl.JsonlError as error:
+        raise UserError(str(error)) from error
+
+
+def _eval_task(row: Mapping[str, Any]) -> EvalTask:
+    if row["task_type"] not in TASK_TYPES:
+        raise ValueError(f"unknown task type {row['task_type']!r}")
+    if not isinstance(row["task"], dict) or not isinstance(row["category"], str):
+        raise TypeError("task is an object, category text")
+    task = task_from_json(row["task"])
+    if isinstance(task, Triplet) == (row["task_type"] == "induction"):
+        raise ValueError(f"the task is none of {row['task_type']}")
+    texts = (
+        (task.program, task.input, task.output)
+        if isinstance(task, Triplet)
+        else (task.program, task.message, *task.inputs, *task.outputs)
+    )
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("the values of a task are text, or lists of text")
+    if not isinstance(task, Triplet) and not 0 < len(task.inputs) == len(task.outputs):
+        raise ValueError("as many outputs as inputs, and at least one, are needed")
+    return EvalTask(row["id"], row["task_type"], row["category"], task)
 
 
 def evaluate(

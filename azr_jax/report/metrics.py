@@ -83,7 +83,7 @@ def _read_segment(path: Path) -> Iterator[Row]:
         try:
             row = json.loads(line)
             int(row["step"])
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise UserError(
                 f"{path}:{number} is damaged: restore the file from a copy, or remove the line"
             ) from error

@@ -10,7 +10,7 @@ import ast
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from azr_jax.selfplay.split import is_held_out
 from azr_jax.selfplay.triplet import parse_program
@@ -104,14 +104,31 @@ def draft_from_row(row: Mapping[str, Any]) -> Draft:
     """A row of the original's seed files: `snippet, input, imports` or `snippet, inputs, message`.
 
     Outputs in the row are ignored: some were cut at 400 characters when they were written.
+
+    Raises:
+      KeyError: a field is missing.
+      TypeError: one is no text, or no list of texts.
     """
-    program = str(row["snippet"])
+    program = _text(row, "snippet")
     lines = {line.strip() for line in program.splitlines()}
-    missing = [line for line in row.get("imports") or () if line.strip() not in lines]
-    program = "\n".join((*missing, program))
+    imports = _texts(row, "imports") if row.get("imports") else ()
+    program = "\n".join((*(line for line in imports if line.strip() not in lines), program))
     if "inputs" in row:
-        return Draft(program, tuple(str(text) for text in row["inputs"]), str(row["message"]))
-    return Draft(program, (str(row["input"]),))
+        return Draft(program, _texts(row, "inputs"), _text(row, "message"))
+    return Draft(program, (_text(row, "input"),))
+
+
+def _text(row: Mapping[str, Any], name: str) -> str:
+    if not isinstance(row[name], str):
+        raise TypeError(f'"{name}" has to be a string')
+    return cast(str, row[name])
+
+
+def _texts(row: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    values = row[name]
+    if not isinstance(values, list) or not all(isinstance(text, str) for text in values):
+        raise TypeError(f'"{name}" has to be a list of strings')
+    return tuple(values)
 
 
 def _check_message(message: str, program: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from azr_jax.selfplay.triplet import (
     task_from_json,
     task_to_json,
 )
-from sandbox import Sandbox
+from sandbox import Sandbox, jsonl
 
 _USES: dict[TaskType, tuple[TaskType, ...]] = {
     "deduction": ("deduction", "abduction"),
@@ -58,16 +57,15 @@ class VerifiedSeeds:
 
 
 def load_seeds(path: Path) -> list[Draft]:
-    """The rows of a seed file in the original's format. Raises UserError naming a bad line."""
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(drafts.draft_from_row(json.loads(line)))
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}:{number}: not a seed: {error!r}") from error
-    return rows
+    """The rows of a seed file in the original's format.
+
+    Raises:
+      UserError: the file cannot be read, or a line is no seed; names the line.
+    """
+    try:
+        return jsonl.read(path, "a seed", drafts.draft_from_row, text=True)
+    except jsonl.JsonlError as error:
+        raise UserError(str(error)) from error
 
 
 def verify_seeds(

@@ -83,7 +83,9 @@ def test_a_row_needs_its_step(tmp_path: Path) -> None:
         SegmentWriter(tmp_path).append({"loss": 1.0})
 
 
-@pytest.mark.parametrize("line", ['{"step": 1', '{"loss": 1}', "[1]", "\\xff", '{"step": null}'])
+@pytest.mark.parametrize(
+    "line", ['{"step": 1', '{"loss": 1}', "[1]", "\\xff", '{"step": null}', '{"step": 1e999}']
+)
 def test_a_damaged_line_is_named_before_anything_is_dropped(tmp_path: Path, line: str) -> None:
     writer = SegmentWriter(tmp_path)
     writer.append({"step": 0})
