@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 
 train: $(VENV)/installed
-	@$(VENV)/bin/azr train --gin_file runs/tiny.gin --run_dir $(RUN_DIR) $(TRAIN_FLAGS)
+	@$(VENV)/bin/azr train --gin_file runs/tiny.gin --run_dir '$(RUN_DIR)' $(TRAIN_FLAGS)
 
 test: $(VENV)/installed-test
 	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m 'not soak'

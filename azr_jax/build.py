@@ -66,6 +66,7 @@ def open_run(hosts: Hosts | None = None) -> Iterator[Run]:
     hosts.stall_after(config.stall_s)
     with hosts.together("looking into the run directory"):
         directory = storage.locate(config.run_dir)
+        storage.array_place(directory)
         _require_same_config(directory, text)
         _require_lengths(config, play, sampling, model)
         _require_learnable(play, sampling)

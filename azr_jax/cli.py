@@ -50,6 +50,7 @@ def _train(args: argparse.Namespace) -> None:
     storage.require_compilation_cache()
     bindings = list(args.gin_bindings)
     if args.run_dir is not None:
+        storage.array_place(args.run_dir)
         bindings.append(f"RUN_DIR = {args.run_dir!r}")
     if args.steps is not None:
         bindings.append(f"TOTAL_STEPS = {args.steps}")
@@ -152,6 +153,7 @@ def _verify(args: argparse.Namespace) -> None:
 def _import(args: argparse.Namespace) -> None:
     from azr_jax.convert import import_command
 
+    storage.array_place(args.out, saves=False)  # it is written in one piece
     import_command(args.hf, args.out)
 
 
@@ -197,6 +199,7 @@ def _pretrain(args: argparse.Namespace) -> None:
     from azr_jax.tiny.pretrain import pretrain
     from azr_jax.vet import vet
 
+    storage.array_place(args.out)
     pretrain(args.out, config.build("PretrainConfig"))
     vet(args.out)
 
@@ -208,6 +211,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
+        message = " ".join(message.split())  # an argument may hold line breaks
         self.exit(2, f"{self.prog}: {message} (try {self.prog} --help)\n")
 
 
@@ -313,7 +317,10 @@ def _parser() -> _Parser:
 def _local(text: str) -> Path:
     if storage.is_remote(text):
         raise argparse.ArgumentTypeError(f"{text}: name a file or folder of this machine")
-    return Path(text)
+    try:
+        return storage.locate(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _positive(text: str) -> int:

@@ -14,11 +14,12 @@ import functools
 import importlib.util
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from azr_jax.errors import UserError
 
@@ -31,6 +32,9 @@ _GCS = "gs://"
 _PACKAGES = ("gcsfs", "google.cloud.storage")
 _PATIENCE_S = 30.0
 """With a bucket that does not answer when a command starts; about what gcsfs has later."""
+
+_LONGEST_PATH = 3800
+"""Of 4096 bytes that Linux takes: the rest is for Orbax's names below a run directory."""
 
 PathLike = str | os.PathLike[str]
 
@@ -58,12 +62,13 @@ def locate(name: PathLike) -> Path:
     A bucket is asked for once, so that a command is refused before any work.
 
     Raises:
-      UserError: no such kind of place, packages that it needs are missing, no such bucket, no
-        credentials, or no right to the bucket.
+      UserError: a name that no place can have, a place that may not be looked at, no such kind of
+        place, packages that it needs are missing, no such bucket, no credentials, or no right to
+        the bucket.
       StorageError: it does not answer.
     """
     if not is_remote(name):
-        return Path(name)
+        return _possible(Path(name)) if os.fspath(name) else _refuse(name, "it is empty")
     text = os.fspath(name)
     bucket = text.removeprefix(_GCS).partition("/")[0]
     if not text.startswith(_GCS) or not bucket:
@@ -77,8 +82,59 @@ def locate(name: PathLike) -> Path:
 
 
 def absolute(path: PathLike) -> Path:
-    """Not for a bucket's paths: `resolve` and `os.path.abspath` take them for relative ones."""
-    return locate(path) if is_remote(path) else Path(path).absolute()
+    """Not for a bucket's paths: `resolve` and `os.path.abspath` take them for relative ones.
+
+    Raises:
+      UserError, StorageError: as `locate`.
+    """
+    place = locate(path)
+    if is_remote(path):
+        return place
+    # Behind a link, `..` is not what stands before it, as Orbax and tensorstore have it.
+    return place.resolve() if ".." in place.parts else place.absolute()
+
+
+def array_place(path: PathLike, *, saves: bool = True) -> Path:
+    """The absolute path of a directory that Orbax and tensorstore `saves` arrays in, or reads only.
+
+    A save looks for what it has written by a pattern, in which the path stands as it is: with
+    `[1]` in it nothing is found, with `*` perhaps what belongs to another run. In any path,
+    tensorstore takes a backslash for a slash, and Orbax `gs:/` for the start of an address.
+
+    Raises:
+      UserError: such a path, or as `locate`.
+      StorageError: as `locate`.
+    """
+    place = absolute(path)
+    rest = os.fspath(place).removeprefix(_GCS)
+    if is_remote(path) and (odd := re.search(r"[#\x00-\x1f\x7f]|(?<=/)\.{0,2}/", rest + "/")):
+        _refuse(path, f"a bucket's tools do not take {odd[0]!r} as it is")
+    found = re.search(r"\\|gs:/" + (r"|[*?[]" if saves or is_remote(path) else ""), rest + "/")
+    if len(os.fsencode(place)) > _LONGEST_PATH:
+        _refuse(path, f"with what comes below it, it is longer than {_LONGEST_PATH} bytes")
+    if found:
+        _refuse(path, f"the library that stores arrays does not take {found[0]} in {rest} as it is")
+    return place
+
+
+def _possible(path: Path) -> Path:
+    """A local path that may be there, or come to be there."""
+    try:
+        os.fspath(path).encode()
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except UnicodeEncodeError:
+        _refuse(path, "it is not UTF-8")
+    except ValueError as error:  # a null character
+        _refuse(path, str(error))
+    except OSError as error:
+        _refuse(path, error.strerror)
+    return path
+
+
+def _refuse(name: PathLike, why: str | None) -> NoReturn:
+    raise UserError(f"{os.fspath(name)!r} cannot be used, {why}: choose another name")
 
 
 def require_packages(name: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from azr_jax import config
 from azr_jax.evals.base import Check, check_base
@@ -44,7 +45,7 @@ def vet(directory: Path) -> list[Check]:
             seed=0,
         )
         checks = check_base(play, sample, encode)
-    table = Table(title=f"Check of the base in {directory}")
+    table = Table(title=Text(f"Check of the base in {directory}"))
     for heading in ("", "measured", "wanted", ""):
         table.add_column(heading, justify="left" if heading == "" else "right")
     for check in checks:

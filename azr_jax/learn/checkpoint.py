@@ -77,10 +77,13 @@ class Checkpoints:
     Those stay: the newest `keep`, the steps that `keep_every` divides (0: none), the best of those
     in `scores`, and the newest that is `proven`. All processes of a run call `save` and
     `restore_latest` alike. Nothing is written, not even the directory, before the first save.
+
+    Raises:
+      UserError: `directory` has a name that nothing can be saved under.
     """
 
     def __init__(self, directory: PathLike, keep: int = 3, keep_every: int = 0) -> None:
-        self._directory = storage.absolute(directory)
+        self._directory = storage.array_place(directory)
         self._keep = Retention(keep, keep_every)
         self.scores: dict[int, float] = self._keep.scores
         self._damaged: list[int] = []
@@ -221,10 +224,10 @@ def save_params(directory: PathLike, params: Params, meta: Json) -> None:
     """Writes an imported model: a checkpoint of parameters only.
 
     Raises:
-      UserError: `directory` exists and is not empty.
+      UserError: `directory` exists and is not empty, or has a name that cannot be used.
       CheckpointError: it cannot be written.
     """
-    path = storage.absolute(directory)
+    path = storage.array_place(directory)
     if storage.names(path):
         raise UserError(f"{path} is not empty: name a new directory")
     items = {"params": params, "meta": copy.deepcopy(meta) | {"format": FORMAT, "step": 0}}
@@ -271,7 +274,7 @@ def find(path: PathLike) -> list[Path]:
     Raises:
       UserError: there is none.
     """
-    root = storage.absolute(path)
+    root = storage.array_place(path, saves=False)
     if storage.is_folder(root / "params"):
         if not _is_complete(root):
             raise UserError(f"{root} is not whole: it was not written, or not copied, to its end")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,8 +31,8 @@ Load it with no custom code:
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-model = AutoModelForCausalLM.from_pretrained("{name}", dtype="auto")
-tokenizer = AutoTokenizer.from_pretrained("{name}")
+model = AutoModelForCausalLM.from_pretrained({quoted}, dtype="auto")
+tokenizer = AutoTokenizer.from_pretrained({quoted})
 ```
 """
 _TRAINED = """\
@@ -45,6 +47,7 @@ _CONFIG = """
 {gin}
 ```
 """
+_YAML_WORDS = {"true", "false", "yes", "no", "on", "off", "y", "n", "null"}
 
 
 def model_card(
@@ -62,16 +65,21 @@ def model_card(
     """
     step = int(meta.get("step") or 0)
     gin = str(meta.get("gin_config") or "").strip()
-    front = [f"model_name: {name}", "library_name: transformers", "pipeline_tag: text-generation"]
+    front = [
+        f"model_name: {_yaml(name)}",
+        "library_name: transformers",
+        "pipeline_tag: text-generation",
+    ]
     if licence is not None:
         front.insert(0, f"license: {licence}")
     if "/" in base:
-        front.append(f"base_model: {base}")
+        front.append(f"base_model: {_yaml(base)}")
     if step:
         front.append("tags: [absolute-zero, reinforcement-learning, azr_jax]")
     card = _CARD.format(
         front="\n".join(front),
-        name=name,
+        name=" ".join(name.split()),
+        quoted=json.dumps(name, ensure_ascii=False),
         story=(_TRAINED if step else _UNTRAINED).format(base=base),
         base=base,
         licence=licence or "not known: look it up before you pass the weights on",
@@ -82,6 +90,13 @@ def model_card(
         revision=meta.get("git_revision") or "not known",
     )
     return card + (_CONFIG.format(gin=gin) if gin else "")
+
+
+def _yaml(text: str) -> str:
+    """A string; what YAML might take for anything else is quoted."""
+    if re.fullmatch(r"[A-Za-z][\w./-]*", text, re.ASCII) and text.lower() not in _YAML_WORDS:
+        return text
+    return json.dumps(text, ensure_ascii=False)
 
 
 def count(parameters: int) -> str:

@@ -95,7 +95,8 @@ def print_summary(summary: Summary, console: Console | None = None) -> None:
         f"sandbox level {summary['sandbox_level']}",
         highlight=False,
     )
-    console.print(f"all of it: {summary['run']}", highlight=False)
+    # A name is no markup.
+    console.print(f"all of it: {summary['run']}", highlight=False, markup=False, emoji=False)
 
 
 def _table(held: Mapping[str, Any], steps: int) -> Table:
