@@ -39,6 +39,7 @@ def make_encoder(max_chars: int, max_depth: int, allow_nan: bool) -> Callable[[o
     `max_chars` bounds the text and the work: shared structure counts each time it is met.
     """
     left = max_chars
+    texts: dict[tuple[int, int], str] = {}
 
     def spend(text: str) -> str:
         nonlocal left
@@ -74,6 +75,15 @@ def make_encoder(max_chars: int, max_depth: int, allow_nan: bool) -> Callable[[o
             return spend(repr(value) if finite else f"complex({re}, {im})")
         if id(kind) not in _CONTAINERS:
             raise Unsupported(f"not a plain value: {kind.__name__}")
+        # Shared structure is written once and counted each time: 60 lists may have 2**60 nodes.
+        where = id(value), depth
+        text = texts.get(where)
+        if text is not None:
+            return spend(text)
+        text = texts[where] = container(value, kind, depth)
+        return text
+
+    def container(value: Any, kind: type, depth: int) -> str:
         if depth == 0:
             raise Unsupported(f"nested deeper than {max_depth}")
         count = len(value)
@@ -107,6 +117,7 @@ def make_encoder(max_chars: int, max_depth: int, allow_nan: bool) -> Callable[[o
     def encode_value(value: object) -> str:
         nonlocal left
         left = max_chars
+        texts.clear()
         try:
             return encode(value, max_depth)
         except ValueError as error:  # only int -> str beyond the digit limit raises this

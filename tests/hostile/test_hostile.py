@@ -14,6 +14,7 @@ import pytest
 from sandbox import Sandbox
 from tests.hostile.cases import LAST, TESTS
 from tests.hostile.suite import CASES, LIMITS, Canary, Watch, judge, load, run, sandbox_at
+from tests.until import until
 
 ROOT = Path(__file__).parents[2]
 LEVELS = (1, 2, 3)
@@ -145,7 +146,8 @@ def test_an_escape_would_be_seen(tmp_path: Path) -> None:
             stdin=subprocess.PIPE,
         )
         try:
-            assert "processes too many" in "\n".join(watch.grown(patience_s=0.0))
+            # Seen once the zygote has forked the child that waits for its next job.
+            until(lambda: "processes too many" in "\n".join(watch.grown(patience_s=0.0)))
         finally:
             stray.kill()
             stray.communicate()
