@@ -45,14 +45,16 @@ def make_task(draft: Draft, outcome: Outcome) -> InductionTask:
 def require_telling(task: InductionTask) -> None:
     """No two inputs have the same value; two outputs differ among the shown, and the hidden ones.
 
-    A constant would else pass, although the prompt refutes it.
+    A constant would else pass, although the prompt refutes it. Seed files may hold tasks of two or
+    three pairs, too few for that: of these any two outputs differ.
 
     Raises:
       Rejected: one of them is not so.
     """
-    for pairs, name in ((task.shown, "shown"), (task.hidden, "hidden")):
+    halves = ((task.shown, "shown "), (task.hidden, "hidden "))
+    for pairs, name in halves if len(task.shown) > 1 else ((task.pairs, ""),):
         if all(same(pairs[0][1], output) for _, output in pairs):
-            raise Rejected("REJECTED", f"all {name} outputs are equal")
+            raise Rejected("REJECTED", f"all {name}outputs are equal")
     values: list[tuple[Any, ...]] = []
     for text in task.inputs:
         try:
