@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+import tokenizers
 from safetensors.numpy import load_file
 
 from azr_jax import cli
@@ -203,6 +204,27 @@ def test_think_tokens_of_a_qwen3_base_model_are_mentioned(tmp_path: Path) -> Non
     assert "</think>" not in json.dumps(
         json.loads((tmp_path / "imported" / "tokenizer.json").read_text())["added_tokens"]
     )
+
+
+def test_no_id_moves_on_the_way_from_import_through_a_run_to_export(tmp_path: Path) -> None:
+    source = make_folder(tmp_path / "source", MODELS["qwen3"])
+    row = json.loads((source / "tokenizer.json").read_text())
+    tokens = ("<|im_end|>", "<think>", "</think>", "<mine>")
+    row["added_tokens"] = [t for t in row["added_tokens"] if t["content"] not in tokens]
+    last = row["added_tokens"][-1]
+    row["added_tokens"] += [last | {"id": 409 + i, "content": t} for i, t in enumerate(tokens)]
+    row["model"]["vocab"] = {t: i for t, i in row["model"]["vocab"].items() if t not in tokens}
+    row["model"]["vocab"] |= {"unreachable0": 4, "unreachable1": 5}
+    (source / "tokenizer.json").write_text(json.dumps(row))
+    (source / "tokenizer.model").unlink()
+    import_model(source, tmp_path / "imported")
+    policy = load_policy(str(tmp_path / "imported"), one_device())
+    make_run(tmp_path / "run", policy, (1,))
+    export_model(str(tmp_path / "run"), tmp_path / "out")
+    for place in ("imported", "run/tokenizer", "out"):
+        library = tokenizers.Tokenizer.from_file(str(tmp_path / place / "tokenizer.json"))
+        assert library.token_to_id("<mine>") == 412, place
+        assert library.token_to_id("<think>") is None
 
 
 # --- runs ----------------------------------------------------------------------------------------

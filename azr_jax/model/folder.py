@@ -34,6 +34,14 @@ THINK_TOKENS = ("<think>", "</think>")
 _TURN_END = "<|im_end|>"
 """What ends a completion of a Qwen model that was trained to chat, and of no base model."""
 
+_SPECIAL = {
+    "single_word": False,
+    "lstrip": False,
+    "rstrip": False,
+    "normalized": False,
+    "special": True,
+}
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -77,17 +85,19 @@ def tokenizer_files(directory: Path) -> dict[str, bytes]:
     """Name -> content of the tokenizer's files.
 
     Those of a Qwen3 base model lack the two think tokens: as ordinary text, of several tokens, the
-    model can read and write them.
-
-    Raises:
-      UserError: one of them is no JSON that it should be.
+    model can read and write them. No other token's id moves: unused special tokens fill gaps.
     """
     names = [name for name in TOKENIZER_FILES if (directory / name).is_file()]
     files = {name: (directory / name).read_bytes() for name in names}
+    old = {name: row for name in names if (row := _row(name, files[name])) is not None}
+    new = old
     if has_untrained_think(directory):
-        for name in files:
-            if name.endswith(".json"):
-                files[name] = _without(read_row(directory / name), THINK_TOKENS, files[name])
+        new = {name: _without(row, THINK_TOKENS) for name, row in old.items()}
+    fillers = _fillers(new.get("tokenizer.json", {}))
+    new = {name: _filled(name, row, fillers) for name, row in new.items()}
+    for name in new:
+        if new[name] != old[name]:
+            files[name] = (json.dumps(new[name], ensure_ascii=False, indent=2) + "\n").encode()
     return files
 
 
@@ -115,12 +125,23 @@ def stop_ids(directory: Path) -> tuple[int, ...]:
 
 def _added(tokenizer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for token in tokenizer.get("added_tokens") or ():
-        if isinstance(token, dict) and "content" in token and "id" in token:
+        if isinstance(token, dict) and "content" in token and isinstance(token.get("id"), int):
             yield token
 
 
-def _without(row: dict[str, Any], tokens: tuple[str, ...], old: bytes) -> bytes:
-    """A tokenizer's JSON file with no added or special token of those; `old` where it has none."""
+def _row(name: str, data: bytes) -> dict[str, Any] | None:
+    """None if it is no JSON object: whoever uses the file says that it is damaged."""
+    if not name.endswith(".json"):
+        return None
+    try:
+        row = json.loads(data)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def _without(row: dict[str, Any], tokens: tuple[str, ...]) -> dict[str, Any]:
+    """A tokenizer's JSON file with no added or special token of those."""
 
     def is_kept(token: Any) -> bool:
         return (token.get("content") if isinstance(token, dict) else token) not in tokens
@@ -134,9 +155,38 @@ def _without(row: dict[str, Any], tokens: tuple[str, ...], old: bytes) -> bytes:
         new["added_tokens_decoder"] = kept
     for token in tokens:  # added_tokens.json: token -> id
         new.pop(token, None)
-    if new == row:
-        return old
-    return (json.dumps(new, ensure_ascii=False, indent=2) + "\n").encode()
+    return new
+
+
+def _fillers(tokenizer: Mapping[str, Any]) -> dict[int, str]:
+    """Id -> unused token for each gap between the added tokens of a tokenizer.json.
+
+    The library that everyone reads it with numbers the added tokens by counting, whatever ids the
+    file gives them: a gap would move every token behind it.
+    """
+    model = tokenizer.get("model")
+    vocab = model.get("vocab") if isinstance(model, dict) else None
+    if not isinstance(vocab, dict):
+        return {}
+    taken = {t["id"] for t in _added(tokenizer) if t["content"] not in vocab}
+    gaps = set(range(len(vocab), max(taken, default=0))) - taken
+    return {i: f"<|unused_{i}|>" for i in sorted(gaps)}
+
+
+def _filled(name: str, row: dict[str, Any], fillers: Mapping[int, str]) -> dict[str, Any]:
+    """One of a tokenizer's JSON files, with the fillers wherever it lists added tokens."""
+    if name == "added_tokens.json":
+        return row | {token: i for i, token in fillers.items()}
+    new = dict(row)
+    tokens: dict[int, dict[str, Any]]
+    tokens = {i: {"id": i, "content": token} | _SPECIAL for i, token in fillers.items()}
+    if name == "tokenizer.json" and row.get("added_tokens"):
+        listed = [*_added(row), *tokens.values()]
+        new["added_tokens"] = sorted(listed, key=lambda token: int(token["id"]))
+    if fillers and isinstance(row.get("added_tokens_decoder"), dict):
+        plain = {str(i): {"content": token} | _SPECIAL for i, token in fillers.items()}
+        new["added_tokens_decoder"] = row["added_tokens_decoder"] | plain
+    return new
 
 
 def _name(directory: Path) -> str:

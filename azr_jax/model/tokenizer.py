@@ -85,14 +85,20 @@ class FastTokenizer:
         """`model`: the file; `stops`: ids that end a completion (default: that of `eos_token`).
 
         Raises:
-          ValueError: the file cannot be read, has no token of a name, or no token ends a text.
+          ValueError: the file cannot be read, gives two ids to a token, has no token of a name, or
+            no token ends a text.
         """
         import tokenizers
 
         try:
-            self._model = tokenizers.Tokenizer.from_str(model.decode())
+            row = json.loads(model)
+            self._model = tokenizers.Tokenizer.from_str(json.dumps(_numbered(row)))
+            added = {token["content"]: token["id"] for token in row["added_tokens"]}
         except Exception as error:  # the library raises nothing narrower
             raise ValueError(f"not a tokenizer: {error}") from error
+        for token, i in added.items():
+            if self._model.token_to_id(token) != i:
+                raise ValueError(f"it gives two ids to {token!r}, or one to it and another token")
         self._model.encode_special_tokens = True  # that is: as the text that they look like
         self._model.no_padding()
         self._model.no_truncation()
@@ -117,6 +123,18 @@ class FastTokenizer:
             [int(i) for i in ids if 0 <= i < self.vocab_size], skip_special_tokens=True
         )
         return text
+
+
+def _numbered(row: Any) -> Any:
+    """A tokenizer.json whose vocabulary holds the added tokens, too, where it can.
+
+    The library numbers those that it does not hold by counting, whatever ids the file gives them.
+    """
+    vocab = row["model"]["vocab"]
+    if not isinstance(vocab, dict):
+        return row
+    added = {token["content"]: token["id"] for token in row["added_tokens"]}
+    return row | {"model": row["model"] | {"vocab": added | vocab}}
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:

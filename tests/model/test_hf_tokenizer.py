@@ -250,6 +250,82 @@ def test_transformers_reads_the_changed_tokenizer_alike(copy: Path, tmp_path: Pa
     assert theirs(text)["input_ids"] == load_tokenizer(copy).encode(text)
 
 
+def with_own_tokens(path: Path) -> dict[str, int]:
+    """Adds tokens behind the think tokens, as a user does; returns all added tokens' ids."""
+    model = byte_level()
+    model.add_tokens(["<mine>"])
+    model.add_special_tokens(["<|mine|>"])
+    model.save(str(path / "tokenizer.json"))
+    added = json.loads((path / "tokenizer.json").read_text())["added_tokens"]
+    decoder = {str(token.pop("id")): token for token in added}
+    change(path / "tokenizer_config.json", added_tokens_decoder=decoder)
+    ids = {t["content"]: model.token_to_id(t["content"]) for t in added}
+    (path / "added_tokens.json").write_text(json.dumps(ids))
+    return ids
+
+
+def test_tokens_behind_the_think_tokens_keep_their_ids(copy: Path, tmp_path: Path) -> None:
+    before = with_own_tokens(copy)
+    out = tmp_path / "out"
+    out.mkdir()
+    folder.copy_files(copy, out)
+    assert not folder.has_untrained_think(out)
+    after = Fast.from_file(str(out / "tokenizer.json"))
+    kept = {token: i for token, i in before.items() if token not in folder.THINK_TOKENS}
+    assert {token: after.token_to_id(token) for token in kept} == kept
+    named = json.loads((out / "added_tokens.json").read_text())
+    decoder = json.loads((out / "tokenizer_config.json").read_text())["added_tokens_decoder"]
+    assert {token: named[token] for token in kept} == kept
+    assert {t["content"]: int(i) for i, t in decoder.items()} == named
+    for place in (copy, out):
+        tokenizer = load_tokenizer(place)
+        assert tokenizer.vocab_size == 1 + before["<|mine|>"]
+        text = "<think></think><|unused_325|>"
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+        assert not set(tokenizer.encode(text)) & set(before.values())
+        assert tokenizer.decode([before[t] for t in folder.THINK_TOKENS]) == ""
+
+
+def test_transformers_gives_the_tokens_behind_them_the_same_ids(copy: Path, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    before = with_own_tokens(copy)
+    out = tmp_path / "out"
+    out.mkdir()
+    folder.copy_files(copy, out)
+    theirs = transformers.AutoTokenizer.from_pretrained(out)
+    for token in ("<mine>", "<|mine|>", "<tool_call>"):
+        assert theirs(token)["input_ids"] == [before[token]]
+
+
+@pytest.mark.parametrize("gone", [(), ("</tool_call>", "<|im_start|>")])
+@pytest.mark.parametrize("order", [1, -1])
+def test_added_tokens_keep_the_ids_of_a_file_with_gaps(
+    copy: Path, tmp_path: Path, order: int, gone: tuple[str, ...]
+) -> None:
+    before = with_own_tokens(copy)
+    change(copy / "config.json", model_type="qwen2")
+    row = json.loads((copy / "tokenizer.json").read_text())
+    row["added_tokens"] = [t for t in row["added_tokens"] if t["content"] not in gone][::order]
+    (copy / "tokenizer.json").write_text(json.dumps(row))
+    out = tmp_path / "out"
+    out.mkdir()
+    folder.copy_files(copy, out)
+    library = Fast.from_file(str(out / "tokenizer.json"))
+    for token in before.keys() - set(gone):
+        assert library.token_to_id(token) == before[token]
+        for data in (copy, out):
+            alone = FastTokenizer((data / "tokenizer.json").read_bytes(), token)
+            assert alone.eos_id == before[token]
+
+
+def test_an_added_token_with_two_ids_is_refused(copy: Path) -> None:
+    row = json.loads((copy / "tokenizer.json").read_text())
+    row["model"]["vocab"]["<tool_call>"] = 5
+    (copy / "tokenizer.json").write_text(json.dumps(row))
+    with pytest.raises(UserError, match="two ids to '<tool_call>'"):
+        load_tokenizer(copy)
+
+
 @pytest.mark.parametrize("kind", ["chat", "qwen2"])
 def test_other_models_keep_their_think_tokens(copy: Path, kind: str) -> None:
     whole = byte_level()
