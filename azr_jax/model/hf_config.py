@@ -171,6 +171,8 @@ def _unsupported(row: Row) -> Iterator[str]:
         yield f"architectures {names} (supported is {ARCHITECTURES[family]})"
     if row.get("quantization_config"):
         yield "quantization_config: dequantize the weights first"
+    if row.get("transformers_weights"):
+        yield f"transformers_weights {row['transformers_weights']!r}: rename that file"
     if row.get("hidden_act", "silu") != "silu":
         yield f"hidden_act {row['hidden_act']!r} (supported is silu)"
     for key in ("num_experts", "num_local_experts", "n_routed_experts"):

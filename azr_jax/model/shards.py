@@ -7,6 +7,7 @@ little-endian buffers. Files are read, not mapped: pages of a map would count as
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,8 @@ from azr_jax.errors import UserError
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+ADAPTER = "adapter_config.json"
 DTYPES = {
     "F32": np.dtype(np.float32),
     "BF16": np.dtype(ml_dtypes.bfloat16),
@@ -30,6 +33,7 @@ SHARD_BYTES = 4 << 30
 PIECE_BYTES = 64 << 20
 """What is held at once of a tensor that is read row by row."""
 
+_log = logging.getLogger(__name__)
 _LENGTH_BYTES, _MOST_HEADER_BYTES, _ALIGNMENT = 8, 100 << 20, 8
 
 
@@ -65,10 +69,12 @@ class Tensor:
 
 
 def read_shards(directory: Path) -> dict[str, Tensor]:
-    """Name -> tensor of a folder: by its index, else of its one or all of its files.
+    """Name -> tensor of a folder, of the files that transformers would load: the single file, or
+    those of the index; where there is neither, all there are.
 
     Raises:
-      UserError: no file, a shard that is missing or damaged, a name that two files hold.
+      UserError: no file, a shard that is missing or damaged, a name that two files hold, several
+        sets of weights, or weights that an adapter changes.
     """
     found: dict[str, Tensor] = {}
     for path in _files(directory):
@@ -82,24 +88,58 @@ def read_shards(directory: Path) -> dict[str, Tensor]:
 
 
 def _files(directory: Path) -> list[Path]:
+    present = sorted(directory.glob("*.safetensors"))
+    if (directory / ADAPTER).is_file():
+        raise UserError(
+            f"{directory}: {ADAPTER} says that these weights are changed by an adapter: merge it "
+            "into them, or remove both of its files"
+        )
     index = directory / INDEX
+    names = _indexed(index) if index.is_file() else []
+    if (directory / SINGLE).is_file():
+        if names not in ([], [SINGLE]):
+            raise UserError(
+                f"{directory}: {SINGLE} (which transformers would load) and {INDEX} (which names "
+                f"{', '.join(names)}): remove the one that is out of date"
+            )
+        _say_ignored(directory, SINGLE, [path.name for path in present if path.name != SINGLE])
+        return [directory / SINGLE]
     if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{index}: not an index of safetensors: {error!r}") from error
-        if any(Path(str(name)).name != name for name in names):
-            raise UserError(f"{index}: it names files outside of its folder")
         lost = [name for name in names if not (directory / name).is_file()]
         if lost:
             raise UserError(f"{directory}: missing shard: {', '.join(lost)}, which {INDEX} names")
+        _say_ignored(directory, INDEX, [path.name for path in present if path.name not in names])
         return [directory / name for name in names]
-    if (directory / SINGLE).is_file():
-        return [directory / SINGLE]
-    files = sorted(directory.glob("*.safetensors"))
-    if not files:
+    pickled = [name for name in PICKLED if (directory / name).is_file()]
+    if present and pickled:
+        raise UserError(
+            f"{directory}: with neither {SINGLE} nor {INDEX}, transformers would load {pickled[0]} "
+            f"and not {present[0].name}: remove {pickled[0]}, or save it as safetensors"
+        )
+    if not present:
         raise UserError(f"{directory}: no *.safetensors file")
-    return files
+    return present
+
+
+def _indexed(index: Path) -> list[str]:
+    """The files that an index names."""
+    try:
+        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{index}: not an index of safetensors: {error!r}") from error
+    if any(Path(str(name)).name != name for name in names):
+        raise UserError(f"{index}: it names files outside of its folder")
+    return names
+
+
+def _say_ignored(directory: Path, chosen: str, others: list[str]) -> None:
+    if others:
+        _log.warning(
+            "%s: the weights are those of %s, as transformers has it; not read: %s",
+            directory,
+            chosen,
+            ", ".join(others),
+        )
 
 
 def _read_header(path: Path) -> dict[str, Tensor]:

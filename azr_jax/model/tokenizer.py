@@ -63,6 +63,10 @@ class SentencePieceTokenizer:
         self.eos_id: int = self.eos_ids[0]
         self.pad_id: int = self._model.pad_id() if self._model.pad_id() >= 0 else self.eos_id
 
+    def names(self) -> dict[int, str]:
+        """Id -> piece, of every id."""
+        return {i: self._model.id_to_piece(i) for i in range(self.vocab_size)}
+
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._model.encode(text, add_bos=False, add_eos=False)
         return ids
@@ -114,6 +118,10 @@ class FastTokenizer:
             raise ValueError(f"no token {token!r}, which tokenizer_config.json names")
         return int(found)
 
+    def names(self) -> dict[int, str]:
+        """Id -> token, of every id that has one."""
+        return {i: name for name, i in self._model.get_vocab().items()}
+
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._model.encode(text, add_special_tokens=False).ids
         return ids
@@ -138,30 +146,84 @@ def _numbered(row: Any) -> Any:
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:
-    """The tokenizer of a model directory: `tokenizer.model`, else `tokenizer.json`.
+    """The tokenizer of a model directory: `tokenizer.json`, as in transformers, or
+    `tokenizer.model` where that is all there is, or the two are the same.
 
     What generation_config.json beside it names as ends of a text ends a completion.
 
     Raises:
-      UserError: when the directory holds neither, one is damaged, or no end-of-text token is named.
+      UserError: when the directory holds neither, one is damaged, two files disagree, or no
+        end-of-text token is named.
     """
     files = tokenizer_files(directory)
     stops = stop_ids(directory)
     names = _special_names(directory, files)
     failure = "no tokenizer.model and no tokenizer.json"
+    pieces = None
     if "tokenizer.model" in files:
         try:
-            return SentencePieceTokenizer(files["tokenizer.model"], stops)
+            pieces = SentencePieceTokenizer(files["tokenizer.model"], stops)
         except ValueError as error:  # other kinds of file go by that name, too
             failure = f"tokenizer.model: {error}"
     if "tokenizer.json" in files:
+        if pieces and "eos_token" not in names:
+            stops = pieces.eos_ids
         try:
-            return FastTokenizer(
+            fast = FastTokenizer(
                 files["tokenizer.json"], names.get("eos_token"), names.get("pad_token"), stops
             )
+            _require_same_ids(fast, files)
+            return pieces if pieces and _is_twin(pieces, fast) else fast
         except ValueError as error:
             failure = f"tokenizer.json: {error}"
+    elif pieces:
+        return pieces
     raise UserError(f"{directory}: {failure}")
+
+
+_PROBE = "def f(x):\n    return [x + 1, 'two']  # naïve\n"
+
+
+def _is_twin(pieces: SentencePieceTokenizer, fast: FastTokenizer) -> bool:
+    """Whether tokenizer.json has the ids of tokenizer.model and no more.
+
+    Raises:
+      ValueError: it has others.
+    """
+    ours, theirs = pieces.names(), fast.names()
+    said = next((f"id {i} is {n!r} in the one" for i, n in ours.items() if theirs.get(i) != n), "")
+    if not said and pieces.encode(_PROBE) != fast.encode(_PROBE):
+        said = f"they give {_PROBE!r} different ids"
+    if said:
+        raise ValueError(
+            f"it disagrees with tokenizer.model: {said}; transformers would load tokenizer.json: "
+            "remove the one that is out of date"
+        )
+    return len(ours) == len(theirs)
+
+
+def _require_same_ids(fast: FastTokenizer, files: Mapping[str, bytes]) -> None:
+    """The added tokens that other files list are those of tokenizer.json.
+
+    Raises:
+      ValueError: one has another id there, or none; they cannot be read.
+    """
+    listed: list[tuple[str, int, str]] = []
+    try:
+        config = json.loads(files.get("tokenizer_config.json", b"{}"))
+        for i, token in (config.get("added_tokens_decoder") or {}).items():
+            listed.append(("tokenizer_config.json", int(i), token["content"]))
+        for token, i in json.loads(files.get("added_tokens.json", b"{}")).items():
+            listed.append(("added_tokens.json", i, token))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"the added tokens beside it cannot be read: {error!r}") from error
+    names = fast.names()
+    for file, i, token in listed:
+        if names.get(i) != token:
+            raise ValueError(
+                f"it disagrees with {file}, where id {i} is {token!r} and not {names.get(i)!r}: "
+                "mend the one that is out of date"
+            )
 
 
 def _stops(own: int, stops: Sequence[int], size: int) -> tuple[int, ...]:

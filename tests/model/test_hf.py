@@ -25,7 +25,7 @@ from azr_jax.errors import UserError
 from azr_jax.model import hf
 from azr_jax.model.attention import Layout
 from azr_jax.model.config import ModelConfig
-from azr_jax.model.shards import INDEX, ShardWriter, read_shards
+from azr_jax.model.shards import INDEX, SINGLE, ShardWriter, read_shards
 from azr_jax.model.transformer import Params, Transformer
 
 GOLDENS = Path(__file__).resolve().parent.parent / "goldens"
@@ -208,6 +208,56 @@ def test_a_tensor_in_two_files_is_refused(folder: Path) -> None:
     for name in ("model-1.safetensors", "model-2.safetensors"):
         (folder / name).write_bytes(data)
     with pytest.raises(UserError, match=r"is in model-1\.safetensors and model-2\.safetensors"):
+        read_shards(folder)
+
+
+def test_a_single_file_beside_an_index_of_others_is_refused_and_both_are_named(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(GOLDENS / "hf" / "qwen3_untied", folder)
+    config = hf.read_config(folder)
+    hf.write_params(folder, hf.read_params(folder, config), config)  # model.safetensors
+    with pytest.raises(UserError) as error:
+        hf.open_weights(folder, config)
+    assert SINGLE in str(error.value)
+    assert INDEX in str(error.value)
+    assert "model-00001-of-00002.safetensors" in str(error.value)
+    (folder / INDEX).unlink()
+    assert {tensor.path.name for tensor in hf.open_weights(folder, config).values()} == {SINGLE}
+
+
+def test_an_index_may_name_the_single_file(folder: Path) -> None:
+    (folder / INDEX).write_text(json.dumps({"weight_map": dict.fromkeys("ab", SINGLE)}))
+    assert read_shards(folder)
+
+
+@pytest.mark.parametrize("case", ["qwen2_untied", "qwen3_untied"])
+def test_files_that_transformers_would_not_read_are_left_and_named(
+    case: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(GOLDENS / "hf" / case, folder)
+    wanted = {name: tensor.path.name for name, tensor in read_shards(folder).items()}
+    assert not caplog.records
+    old = next(folder.glob("*.safetensors")).read_bytes()
+    (folder / "model-00003-of-00003.safetensors").write_bytes(old)
+    (folder / "pytorch_model.bin").write_bytes(b"another model")
+    assert {name: tensor.path.name for name, tensor in read_shards(folder).items()} == wanted
+    assert "model-00003-of-00003.safetensors" in caplog.text
+
+
+def test_weights_that_transformers_would_load_instead_are_named(folder: Path) -> None:
+    (folder / SINGLE).rename(folder / "model.fp16.safetensors")
+    assert read_shards(folder)
+    (folder / "pytorch_model.bin").write_bytes(b"another model")
+    with pytest.raises(UserError, match=r"pytorch_model\.bin and not model\.fp16\.safetensors"):
+        read_shards(folder)
+
+
+def test_weights_that_an_adapter_changes_are_refused(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match="an adapter: merge it"):
         read_shards(folder)
 
 

@@ -190,6 +190,7 @@ def test_plain_rope(rope: dict[str, Any], tmp_path: Path) -> None:
         ("llama3_1_8b", {"mlp_bias": True}, "mlp_bias"),
         ("llama3_1_8b", {"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         ("llama3_1_8b", {"quantization_config": {"bits": 4}}, "quantization_config"),
+        ("llama3_1_8b", {"transformers_weights": "b.safetensors"}, "transformers_weights"),
         ("qwen2_5_7b", {"use_sliding_window": True, "max_window_layers": 20}, "sliding window"),
         ("qwen2_5_7b", {"use_sliding_window": True, "max_window_layers": None}, "sliding window"),
         (

@@ -213,6 +213,67 @@ def test_a_sentencepiece_model_comes_first() -> None:
     assert isinstance(TINY, SentencePieceTokenizer)
 
 
+# --- files that contradict each other -----------------------------------------------------------
+
+
+@pytest.fixture
+def twins(tmp_path: Path) -> Path:
+    """A tokenizer.model and a tokenizer.json that are the same tokenizer."""
+    for name, data in folder.tokenizer_files(EMBEDDED).items():
+        (tmp_path / name).write_bytes(data)
+    assert isinstance(load_tokenizer(tmp_path), SentencePieceTokenizer)
+    return tmp_path
+
+
+def test_a_tokenizer_json_with_other_ids_is_refused(twins: Path) -> None:
+    row = json.loads((twins / "tokenizer.json").read_text())
+    vocab = row["model"]["vocab"]
+    vocab["x"], vocab["y"] = vocab["y"], vocab["x"]
+    (twins / "tokenizer.json").write_text(json.dumps(row))
+    with pytest.raises(UserError, match=r"disagrees with tokenizer\.model: id \d+ is 'x'"):
+        load_tokenizer(twins)
+
+
+def test_a_tokenizer_json_that_encodes_otherwise_is_refused(twins: Path) -> None:
+    normalizer = {"type": "Replace", "pattern": {"String": "x"}, "content": "y"}
+    change(twins / "tokenizer.json", normalizer=normalizer)
+    with pytest.raises(UserError, match=r"disagrees with tokenizer\.model: they give"):
+        load_tokenizer(twins)
+
+
+def test_a_tokenizer_json_with_more_tokens_is_taken_as_in_transformers(twins: Path) -> None:
+    row = json.loads((twins / "tokenizer.json").read_text())
+    end = 1 + max(row["model"]["vocab"].values())
+    row["added_tokens"].append(row["added_tokens"][0] | {"id": end, "content": "<|im_end|>"})
+    (twins / "tokenizer.json").write_text(json.dumps(row))
+    change(twins / "tokenizer_config.json", eos_token="<|im_end|>")
+    tokenizer = load_tokenizer(twins)
+    assert (tokenizer.vocab_size, tokenizer.eos_id) == (end + 1, end)
+
+
+@pytest.mark.parametrize("token", ["<tool_call>", "<new>"])
+@pytest.mark.parametrize("place", ["added_tokens.json", "tokenizer_config.json"])
+def test_added_tokens_with_other_ids_elsewhere_are_refused(
+    copy: Path, place: str, token: str
+) -> None:
+    if place == "added_tokens.json":
+        change(copy / place, **{token: 321})
+    else:
+        change(copy / place, added_tokens_decoder={"321": {"content": token}})
+    with pytest.raises(UserError) as error:
+        load_tokenizer(copy)
+    assert f"tokenizer.json: it disagrees with {place}, where id 321 is {token!r}" in str(
+        error.value
+    )
+
+
+@pytest.mark.parametrize("tokens", [{"x": {}}, {"3": "<new>"}, [1]])
+def test_added_tokens_that_cannot_be_read_are_refused(copy: Path, tokens: object) -> None:
+    change(copy / "tokenizer_config.json", added_tokens_decoder=tokens)
+    with pytest.raises(UserError, match="added tokens beside it cannot be read"):
+        load_tokenizer(copy)
+
+
 # --- the think tokens of Qwen3's base models ------------------------------------------------------
 
 
