@@ -1,19 +1,30 @@
 """SentencePiece models and Hugging Face fast tokenizers behind one small interface.
 
-Text never becomes a special id, however it is spelt, and no special id becomes text: prompts quote
-programs that a model wrote. A chat template is carried along with the files, but nothing applies
-one.
+Text never becomes an id that is more than its text, however it is spelt, and no special id becomes
+text: prompts quote programs that a model wrote. A chat template is carried along with the files,
+but nothing applies one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from azr_jax.errors import UserError
-from azr_jax.model.folder import stop_ids, tokenizer_files
+from azr_jax.model.folder import THINK_TOKENS, stop_ids, tokenizer_files
+
+PROMPT_TAGS = {
+    *(*THINK_TOKENS, "<answer>", "</answer>", "<propose>", "<program>", "<input>", "<output>"),
+    *("<message>", "<deduction>", "<abduction>", "<induction>", "```"),
+}
+"""What our prompts are built of: a tokenizer that holds one as a token has it for that."""
+
+_UNKNOWN = "\uffff" * 8
+"""The unknown token's name in our encoder: of characters that no text has."""
+
+_CLOSING = {"<": ">", "[": "]", "{": "}", "(": ")"}
 
 
 class Tokenizer(Protocol):
@@ -56,6 +67,8 @@ class SentencePieceTokenizer:
         self._model = sentencepiece.SentencePieceProcessor()
         try:
             self._model.LoadFromSerializedProto(model)
+            if any(map(_is_marker, self.names().values())):
+                self._model.LoadFromSerializedProto(_without_markers(model))
         except RuntimeError as error:
             raise ValueError("not a SentencePiece model") from error
         self.vocab_size: int = self._model.vocab_size()
@@ -65,7 +78,7 @@ class SentencePieceTokenizer:
 
     def names(self) -> dict[int, str]:
         """Id -> piece, of every id."""
-        return {i: self._model.id_to_piece(i) for i in range(self.vocab_size)}
+        return {i: self._model.id_to_piece(i) for i in range(self._model.vocab_size())}
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._model.encode(text, add_bos=False, add_eos=False)
@@ -95,17 +108,23 @@ class FastTokenizer:
         import tokenizers
 
         try:
-            row = json.loads(model)
-            self._model = tokenizers.Tokenizer.from_str(json.dumps(_numbered(row)))
+            row = _numbered(json.loads(model))
+            self._model = tokenizers.Tokenizer.from_str(json.dumps(row))
+            kept = {t["content"] for t in row["added_tokens"] if self._is_text(t)}
+            self._encoder = tokenizers.Tokenizer.from_str(json.dumps(_text_only(row, kept)))
             added = {token["content"]: token["id"] for token in row["added_tokens"]}
         except Exception as error:  # the library raises nothing narrower
             raise ValueError(f"not a tokenizer: {error}") from error
         for token, i in added.items():
             if self._model.token_to_id(token) != i:
                 raise ValueError(f"it gives two ids to {token!r}, or one to it and another token")
-        self._model.encode_special_tokens = True  # that is: as the text that they look like
-        self._model.no_padding()
-        self._model.no_truncation()
+        self._hidden = {
+            t["id"] for t in row["added_tokens"] if t["special"] and len(t["content"]) > 1
+        }
+        # The encoder may number its tokens otherwise, as it lacks some.
+        names = {i: name for name, i in self._encoder.get_vocab().items()}
+        true = {_UNKNOWN: _unknown(row["model"])}
+        self._ids = {i: self._id(true.get(name) or name) for i, name in names.items()}
         self.vocab_size: int = 1 + max(self._model.get_vocab().values(), default=-1)
         own = self._id(eos_token) if eos_token else -1
         self.eos_ids = _stops(own, stops, self.vocab_size)
@@ -118,19 +137,92 @@ class FastTokenizer:
             raise ValueError(f"no token {token!r}, which tokenizer_config.json names")
         return int(found)
 
+    def _is_text(self, token: Mapping[str, Any]) -> bool:
+        """Is an added token no more than its text, and comes back from its id?"""
+        content = str(token["content"])
+        if _is_marker(content) or (token["special"] and len(content) > 1):
+            return False
+        # Twice, as a decoder may drop the blank in front.
+        twice = self._model.decode([token["id"]] * 2, skip_special_tokens=False)
+        return twice.endswith(content.replace("▁", " "))
+
     def names(self) -> dict[int, str]:
         """Id -> token, of every id that has one."""
         return {i: name for name, i in self._model.get_vocab().items()}
 
     def encode(self, text: str) -> list[int]:
-        ids: list[int] = self._model.encode(text, add_special_tokens=False).ids
-        return ids
+        encoded = self._encoder.encode(text, add_special_tokens=False)
+        return [self._ids[i] for i in encoded.ids]
 
     def decode(self, ids: Sequence[int]) -> str:
-        text: str = self._model.decode(
-            [int(i) for i in ids if 0 <= i < self.vocab_size], skip_special_tokens=True
-        )
+        shown = [int(i) for i in ids if 0 <= i < self.vocab_size and i not in self._hidden]
+        text: str = self._model.decode(shown, skip_special_tokens=False)
         return text
+
+
+def _is_marker(token: str) -> bool:
+    """Is it a name in brackets, or between two equal signs, such as <|im_end|>, [INST], @@END@@?
+
+    It means something to a model beyond its text; words, blanks and operators do not.
+    """
+    inner = token.strip(" \t\r\n▁")
+    if token in PROMPT_TAGS or len(inner) < 2 or inner[0].isalnum():
+        return False
+    name = filter(str.isalnum if inner[0] == "<" else str.isalpha, inner)
+    return inner[-1] == _CLOSING.get(inner[0], inner[0]) and any(name)
+
+
+def _without_markers(model: bytes) -> bytes:
+    """A SentencePiece model whose markers no text becomes; they still decode to their names."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+    for piece in proto.pieces:
+        if piece.type == piece.USER_DEFINED and _is_marker(piece.piece):
+            piece.type = piece.UNUSED
+    serialized: bytes = proto.SerializeToString()
+    return serialized
+
+
+def _text_only(row: Any, kept: Container[str]) -> Any:
+    """A tokenizer.json for encoding, with no other added tokens than the `kept`.
+
+    The others are gone from its vocabulary and merges, too: spelt out, no rule leads to them. Only
+    single characters stay there, as they may be all that spells them; the unknown token is renamed.
+    """
+    added = [t for t in row["added_tokens"] if t["content"] in kept]
+    gone = {t["content"] for t in row["added_tokens"] if len(t["content"]) > 1}
+    gone -= {t["content"] for t in added}
+    model = dict(row["model"])
+    unknown = _unknown(model)
+    pieces = model["vocab"]
+    is_list = isinstance(pieces, list)
+    pairs = pieces if is_list else list(pieces.items())
+    pairs = [
+        (_UNKNOWN if piece == unknown else piece, value)
+        for piece, value in pairs
+        if piece == unknown or piece not in gone
+    ]
+    model["vocab"] = pairs if is_list else dict(pairs)
+    if unknown is not None:
+        where = [piece for piece, _ in pairs].index(_UNKNOWN)
+        model |= {"unk_id": where} if is_list else {"unk_token": _UNKNOWN}
+    if "merges" in model:
+        lost = gone | {unknown}
+        split = ((m, m.split(" ") if isinstance(m, str) else m) for m in model["merges"])
+        model["merges"] = [m for m, (a, b) in split if not lost & {a, b, a + b}]
+    # Blanks beside a token are text of their own.
+    added = [token | {"special": False, "lstrip": False, "rstrip": False} for token in added]
+    none = dict.fromkeys(("post_processor", "padding", "truncation"))
+    return row | none | {"added_tokens": added, "model": model}
+
+
+def _unknown(model: Mapping[str, Any]) -> str | None:
+    """The piece that stands for what no other piece spells."""
+    name, place = model.get("unk_token"), model.get("unk_id")
+    if place is not None:
+        name = model["vocab"][place][0]
+    return name if place is not None or name in model["vocab"] else None
 
 
 def _numbered(row: Any) -> Any:
