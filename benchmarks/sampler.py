@@ -58,7 +58,7 @@ class Numbers:
         self.vocab_size = vocab_size
 
     def encode(self, text: str) -> list[int]:
-        raise NotImplementedError
+        return []
 
     def decode(self, ids: Sequence[int]) -> str:
         return ""

@@ -37,7 +37,10 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Completion:
-    """One sample of `prompts[prompt]`: the stop token is part of it, eos is not in its text."""
+    """One sample of `prompts[prompt]`: the stop token is part of it, eos is not in its text.
+
+    `text` is what the tokens add to the prompt's text: a blank in front is part of it.
+    """
 
     prompt: int
     sample: int
@@ -71,6 +74,8 @@ class Stops:
         self._tokenizer = tokenizer
         self._is_complete = is_complete
         self.eos_ids = tokenizer.eos_ids
+        self._before = tokenizer.encode("a")
+        self._text_before = tokenizer.decode(self._before)
         encoded = {text: tokenizer.encode(text) for text in strings if text}
         self.token_ids = (
             *self.eos_ids,
@@ -79,8 +84,9 @@ class Stops:
         self.strings = tuple(t for t, ids in encoded.items() if not self._is_token(t, ids))
 
     def _is_token(self, text: str, ids: list[int]) -> bool:
-        # A tokenizer may leave special tokens out of its text.
-        return len(ids) == 1 and self._tokenizer.decode(ids) in (text, "")
+        # Encoded alone, a word may get a blank in front: that id does not say the string. And a
+        # tokenizer may leave special tokens out of its text.
+        return len(ids) == 1 and self._added(ids) in (text, "")
 
     def reason(self, token: int) -> StopReason | None:
         if token in self.eos_ids:
@@ -95,12 +101,10 @@ class Stops:
         """
         if not self.strings:
             return None
-        # A token adds at least a byte of the string; one more, as a first space may be dropped.
-        reach = max(len(string.encode()) for string in self.strings)
-        start = max(0, old - reach - 1)
+        start = self._window(tokens, old)
 
         def ends(count: int) -> bool:
-            text = self._tokenizer.decode(tokens[start:count])
+            text = self._added(tokens[start:count])
             found = any(string in text for string in self.strings)
             return found and self.completes(tokens[:count])
 
@@ -108,14 +112,36 @@ class Stops:
             return None
         return bisect.bisect_left(range(len(tokens)), True, lo=old + 1, key=ends)
 
+    def _window(self, tokens: Sequence[int], old: int) -> int:
+        """Where a stop string may begin that one of tokens[old:] ends, at the start of a character.
+
+        A token may add nothing, and the bytes of a cut character may spoil those behind it.
+        """
+        # Half a character at the end may be shown as three.
+        reach = max(map(len, self.strings)) + 3
+        back = reach
+        while back < old:
+            text = self._added(tokens[old - back : old])
+            if len(text) >= reach and not text.startswith("\ufffd"):
+                return old - back
+            back *= 2
+        return 0
+
     def completes(self, tokens: Sequence[int]) -> bool:
         """Whether a completion with these tokens, the last of a stop string's, ends there."""
         return self._is_complete is None or self._is_complete(self.text(tokens))
 
     def text(self, tokens: Sequence[int]) -> str:
-        """Text of a completion, without eos."""
+        """What a completion adds to the text of its prompt, without eos."""
         ended = bool(tokens) and tokens[-1] in self.eos_ids
-        return self._tokenizer.decode(tokens[:-1] if ended else tokens)
+        return self._added(tokens[:-1] if ended else tokens)
+
+    def _added(self, tokens: Sequence[int]) -> str:
+        """What tokens add to a text: decoded alone, SentencePiece drops the blank they begin with.
+
+        Any text before them will do, as prompts and windows end with whole characters.
+        """
+        return self._tokenizer.decode([*self._before, *tokens]).removeprefix(self._text_before)
 
 
 @dataclass(slots=True)

@@ -1,4 +1,5 @@
-"""Text is text: no added token is reached by spelling it, in the shapes of every family.
+"""Text is text: no added token is reached by spelling it, in the shapes of every family, and the
+text of a completion is what it adds to its prompt.
 
 AZR_REAL_MODELS names a folder of real models' folders; their tokenizers are then tested, too.
 """
@@ -16,6 +17,7 @@ from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Fast
 
+from azr_jax.model.scheduler import Stops
 from azr_jax.model.tokenizer import (
     PROMPT_TAGS,
     FastTokenizer,
@@ -220,3 +222,81 @@ def test_no_added_token_of_a_real_model_is_reached_by_its_text(path: Path) -> No
         _require_text(tokenizer, token["content"], token["id"])
     for text in CORPUS[1:]:
         assert tokenizer.encode(text) == library.encode(text, add_special_tokens=False).ids
+
+
+# --- what a completion adds -----------------------------------------------------------------------
+
+
+def _sentencepiece(*words: str) -> SentencePieceTokenizer:
+    """As Llama 2's: a blank put in front of a text, and bytes for what no piece spells."""
+    proto = sentencepiece_model_pb2.ModelProto.FromString(tokens.build_sentencepiece())
+    kinds = proto.SentencePiece
+    kept = [p for p in proto.pieces if p.type in (kinds.CONTROL, kinds.UNKNOWN, kinds.BYTE)]
+    pieces = [(c, 0.0) for c in ("▁", *tokens.CHARACTERS[1:])]
+    pieces += [(word, -float(i)) for i, word in enumerate(words, 1)]
+    del proto.pieces[:]
+    proto.pieces.extend(kept)
+    for piece, score in pieces:
+        proto.pieces.add(piece=piece, score=score, type=kinds.NORMAL)
+    proto.trainer_spec.model_type = proto.trainer_spec.BPE
+    proto.trainer_spec.vocab_size = len(proto.pieces)
+    normal = proto.normalizer_spec
+    normal.add_dummy_prefix = normal.escape_whitespaces = True
+    return SentencePieceTokenizer(proto.SerializeToString())
+
+
+PREFIXED = _sentencepiece("▁E", "▁EN", "▁END")
+COMPLETING: dict[str, Tokenizer] = {
+    "sentencepiece": PREFIXED,
+    "tiny": SentencePieceTokenizer(tokens.build_sentencepiece()),
+    **{shape: _fast_of(shape) for shape in SHAPES},
+}
+
+
+@pytest.mark.parametrize("name", COMPLETING)
+@pytest.mark.parametrize("prompt", ["return", "x = [1,", "漢字漢字漢字漢字🎉"])
+@pytest.mark.parametrize("added", [" a + 1", "  b", "\n\n c", "a", "é 🎉", " 漢\n", " "])
+def test_text_is_what_a_completion_adds(name: str, prompt: str, added: str) -> None:
+    """However the whole is cut, the pieces are what the whole is."""
+    tokenizer = COMPLETING[name]
+    stops, text = Stops(tokenizer, ()), prompt + added
+    ids = tokenizer.encode(text)
+    befores = [(n, tokenizer.decode(ids[:n])) for n in range(1, len(ids) + 1)]
+    cuts = [(n, before) for n, before in befores if before and text.startswith(before)]
+    assert cuts
+    for n, before in cuts:
+        assert before + stops.text(ids[n:]) == text
+
+
+@pytest.mark.parametrize("word", ["END", " END"])
+def test_a_stop_string_is_not_the_id_with_a_blank_in_front(word: str) -> None:
+    stops = Stops(PREFIXED, (word,))
+    assert stops.strings == (word,)
+    assert stops.reason(PREFIXED.encode("END")[0]) is None
+    ids = [*PREFIXED.encode("aEND"), *PREFIXED.encode("END"), *PREFIXED.encode("b")]
+    end = stops.first_end(ids, 0)
+    assert end is not None
+    assert stops.text(ids[:end]).endswith(word)
+    assert word not in stops.text(ids[: end - 1])
+
+
+@pytest.mark.parametrize("name", COMPLETING)
+@pytest.mark.parametrize("slice_size", [1, 2, 5, 100])
+def test_a_stop_string_behind_bytes_and_nothing_is_found(name: str, slice_size: int) -> None:
+    """Slices and windows cut characters, and ids that decode to nothing lie within the string."""
+    tokenizer = COMPLETING[name]
+    stops = Stops(tokenizer, ("é\n\nq",))
+    nothing = [tokenizer.vocab_size] * 20
+    head = tokenizer.encode("漢字漢字漢字漢字é\n")
+    written = [*head, *nothing, *_behind(tokenizer, "\nq")]
+    ends = []
+    for old in range(0, len(written), slice_size):
+        ends.append(stops.first_end(written[: old + slice_size], old))
+    assert [end for end in ends if end is not None] == [len(written)]
+
+
+def _behind(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The ids of a text in the middle of another."""
+    whole, before = tokenizer.encode(f"x{text}"), tokenizer.encode("x")
+    assert whole[: len(before)] == before
+    return whole[len(before) :]
