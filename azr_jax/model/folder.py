@@ -155,22 +155,39 @@ def _without(row: dict[str, Any], tokens: tuple[str, ...]) -> dict[str, Any]:
         new["added_tokens_decoder"] = kept
     for token in tokens:  # added_tokens.json: token -> id
         new.pop(token, None)
+    vocab = _vocab(row)
+    if any(token in vocab for token in tokens):  # its size is where the library counts on from
+        renamed = {_unused(i) if token in tokens else token: i for token, i in vocab.items()}
+        new["model"] = row["model"] | {"vocab": renamed}
     return new
 
 
+def _vocab(tokenizer: Mapping[str, Any]) -> dict[str, int]:
+    """Token -> id of a tokenizer.json; empty for kinds that have none."""
+    model = tokenizer.get("model")
+    vocab = model.get("vocab") if isinstance(model, dict) else None
+    return vocab if isinstance(vocab, dict) else {}
+
+
+def _unused(i: int) -> str:
+    return f"<|unused_{i}|>"
+
+
 def _fillers(tokenizer: Mapping[str, Any]) -> dict[int, str]:
-    """Id -> unused token for each gap between the added tokens of a tokenizer.json.
+    """Id -> unused token for each gap between the added tokens of a tokenizer.json, and for each
+    that its vocabulary holds.
 
     The library that everyone reads it with numbers the added tokens by counting, whatever ids the
     file gives them: a gap would move every token behind it.
     """
-    model = tokenizer.get("model")
-    vocab = model.get("vocab") if isinstance(model, dict) else None
-    if not isinstance(vocab, dict):
+    vocab = _vocab(tokenizer)
+    if not vocab:
         return {}
+    listed = {t["id"] for t in _added(tokenizer)}
     taken = {t["id"] for t in _added(tokenizer) if t["content"] not in vocab}
     gaps = set(range(len(vocab), max(taken, default=0))) - taken
-    return {i: f"<|unused_{i}|>" for i in sorted(gaps)}
+    held = {i for token, i in vocab.items() if token == _unused(i)} - listed
+    return {i: _unused(i) for i in sorted(gaps | held)}
 
 
 def _filled(name: str, row: dict[str, Any], fillers: Mapping[int, str]) -> dict[str, Any]:

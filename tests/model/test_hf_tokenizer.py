@@ -358,6 +358,28 @@ def test_transformers_gives_the_tokens_behind_them_the_same_ids(copy: Path, tmp_
         assert theirs(token)["input_ids"] == [before[token]]
 
 
+@pytest.mark.parametrize("later", [(), ("<mine>", "<|mine|>")])
+def test_think_tokens_that_the_vocabulary_holds_too_are_text(
+    copy: Path, tmp_path: Path, later: tuple[str, ...]
+) -> None:
+    """As some writers save a tokenizer; `later` are not in the vocabulary."""
+    before = with_own_tokens(copy)
+    row = json.loads((copy / "tokenizer.json").read_text())
+    row["model"]["vocab"] |= {token: i for token, i in before.items() if token not in later}
+    (copy / "tokenizer.json").write_text(json.dumps(row))
+    out = tmp_path / "out"
+    out.mkdir()
+    folder.copy_files(copy, out)
+    library = Fast.from_file(str(out / "tokenizer.json"))
+    for token, i in before.items():
+        assert library.token_to_id(token) == (None if token in folder.THINK_TOKENS else i)
+    for place in (copy, out):
+        tokenizer = load_tokenizer(place)
+        assert not set(tokenizer.encode("<think></think>")) & set(before.values())
+        assert tokenizer.decode([before[t] for t in folder.THINK_TOKENS]) == ""
+    assert all(folder.tokenizer_files(out)[p.name] == p.read_bytes() for p in out.glob("*token*"))
+
+
 @pytest.mark.parametrize("gone", [(), ("</tool_call>", "<|im_start|>")])
 @pytest.mark.parametrize("order", [1, -1])
 def test_added_tokens_keep_the_ids_of_a_file_with_gaps(
