@@ -65,7 +65,7 @@ _LOWER = (
     ", or accept a lower level explicitly: Sandbox(level={lower}), make train "
     "SANDBOX_LEVEL={lower}. Level 1 puts no wall between programs and your files and network"
 )
-_NEEDED_FROM = {PRIMITIVES[4]: 2, PRIMITIVES[7]: 3, PRIMITIVES[8]: 3}
+_NEEDED_FROM = {PRIMITIVES[3]: 2, PRIMITIVES[4]: 2, PRIMITIVES[7]: 3, PRIMITIVES[8]: 3}
 """The level from which on a primitive is needed; the others: always."""
 _passed: set[int] = set()
 

@@ -47,9 +47,9 @@ def _raise(kind: int | None, wanted: int | None) -> None:
     """Soft limit to `wanted`, or as far as the hard one goes; None: to that."""
     if kind is None:
         return
-    soft, hard = resource.getrlimit(kind)
     unlimited = resource.RLIM_INFINITY
-    most = hard if wanted is None else wanted if hard == unlimited else min(wanted, hard)
-    if soft != unlimited and (most == unlimited or soft < most):
-        with contextlib.suppress(OSError, ValueError):  # macOS takes no infinite NOFILE
+    with contextlib.suppress(OSError, ValueError):  # macOS takes no infinite NOFILE
+        soft, hard = resource.getrlimit(kind)
+        most = hard if wanted is None else wanted if hard == unlimited else min(wanted, hard)
+        if soft != unlimited and (most == unlimited or soft < most):
             resource.setrlimit(kind, (most, hard))

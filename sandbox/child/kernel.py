@@ -187,7 +187,8 @@ class Walls:
             self._make(5, self._limit(kind, value, value))
         if self.level >= 3:
             self._namespaces()
-        self._make(3, (self._prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        if self._syscall(self._prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 and self.level >= 2:
+            raise MissingPrimitive(3)  # below, a courtesy: no filter needs it
         if self.level >= 3:
             self._landlock()
         self._make(3, (self._prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
@@ -196,7 +197,10 @@ class Walls:
         # that a job may have more; from level 2 on no program can call setrlimit.
         space = self._base_bytes + (self.usual[2] << 20)
         if self._syscall(*self._limit(RLIMIT_AS, space, RLIM_INFINITY)) != 0:
-            _, inherited = resource.getrlimit(resource.RLIMIT_AS)  # no root: it can only be kept
+            try:  # no root: it can only be kept
+                _, inherited = resource.getrlimit(resource.RLIMIT_AS)
+            except OSError:
+                raise MissingPrimitive(5) from None
             self._make(5, self._limit(RLIMIT_AS, space, max(space, inherited)))
         self._plans = {calls: self._plan(self.usual, calls) for calls in range(1, 33)}
 
